@@ -1,0 +1,37 @@
+# The doors of the project. `make demo` and `make test` are all that a newcomer needs; each builds what it needs.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN = $(VENV)/bin
+
+.PHONY: demo test check e2e bench
+
+demo: $(VENV)/.demo ## watch one order cross five services; ARGS="--once --json" for scripts
+	@$(BIN)/tercet demo $(ARGS)
+
+test: $(VENV)/.test ## unit and contract tests, with branch coverage, and the end-to-end tests that need no containers
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine -q && $(BIN)/coverage report
+	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+check: $(VENV)/.check ## lint, types and the layers of the house
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+e2e: $(VENV)/.test ## the end-to-end tests alone: real processes, servers and signals
+	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+bench: $(VENV)/.test ## what a request costs
+	@$(BIN)/python -m bench $(ARGS)
+
+# An old pip cannot resolve OpenTelemetry's releases; quiet on stdout, which belongs to the command.
+$(VENV)/.%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tercet needs Python 3.11 or newer: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing what 'make $*' needs into $(VENV)" >&2
+	@$(BIN)/python -m pip install -q --upgrade 'pip>=24.2' >&2
+	@$(BIN)/python -m pip install -q -e '.[$*]' >&2
+	@touch $@

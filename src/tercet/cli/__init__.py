@@ -1,0 +1,1 @@
+"""From words to calls; one command a file, no logic of its own."""

@@ -1,0 +1,43 @@
+"""The command `tercet`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+import tercet
+from tercet.cli import demo, run, settings
+from tercet.errors import TercetError
+
+_COMMANDS: dict[str, ModuleType] = {"run": run, "demo": demo, "settings": settings}
+_EXIT_CODES = "Exit codes: 0 done, 1 it failed, 2 the words or settings cannot be used, 130 interrupted."
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Make the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="tercet", description="Traces, metrics and logs that belong together.", epilog=_EXIT_CODES
+    )
+    parser.add_argument("--version", action="version", version=f"tercet {tercet.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, command in _COMMANDS.items():
+        sub = commands.add_parser(name, help=command.HELP, description=command.HELP, epilog=_EXIT_CODES)
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command, and return its exit code."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except TercetError as error:
+        print(f"tercet: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""From settings to providers; imports emit, export and declare."""

@@ -1,0 +1,75 @@
+"""Which edges observe what: ours, contrib's, and every other instrumentor that is installed."""
+
+import logging
+import os
+from typing import Any
+
+from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined] # exported, untyped
+
+from tercet.declare.settings import Settings
+from tercet.emit import asgi, httpx, starlette, structlog, threads
+from tercet.emit.logs import access_logger
+
+logger = logging.getLogger("tercet")
+
+# What these instrumentors do, tercet does; both at once would say everything twice.
+_OWNED_ALWAYS = frozenset({"logging", "structlog", "threading"})
+_OWNED_HTTP = frozenset({"asgi", "fastapi", "starlette", "httpx", "httpx2"})
+
+
+class Instrumentors(BaseDistro):  # type: ignore[misc] # upstream's class is untyped
+    """Activate installed contrib instrumentors, except for what tercet's own edges do."""
+
+    settings: Settings | None = None
+
+    def _configure(self, **_kwargs: Any) -> None:
+        """Do nothing: the configurator reads the settings."""
+
+    def load_instrumentor(self, entry_point: Any, **kwargs: Any) -> None:
+        """Activate one instrumentor; one that fails is named and stops no other."""
+        if self.settings is None or entry_point.name in _owned(self.settings):
+            return
+        try:
+            super().load_instrumentor(entry_point, **kwargs)
+        except Exception as error:
+            logger.warning("The instrumentor %s failed and is left out: %r", entry_point.name, error)
+
+
+def _owned(settings: Settings) -> frozenset[str]:
+    return _OWNED_ALWAYS if settings.http_edges == "off" else _OWNED_ALWAYS | _OWNED_HTTP
+
+
+def setup_edges(settings: Settings) -> None:
+    """Install the edges that the settings ask for."""
+    threads.install()
+    structlog.install(True)
+    if settings.http_edges == "off":
+        return
+    access_log = access_logger() if settings.access_log else None
+    if settings.http_edges == "contrib":
+        from tercet.emit import contrib
+
+        asgi.install(contrib.ContribEdge(excluded_paths=settings.excluded_paths, access_log=access_log))
+        contrib.install_httpx()
+    else:
+        asgi.install(
+            asgi.AsgiEdge(
+                excluded_paths=settings.excluded_paths,
+                access_log=access_log,
+                duration_buckets=settings.duration_buckets,
+            )
+        )
+        httpx.install(httpx.HttpxEdge(duration_buckets=settings.duration_buckets))
+    starlette.install()
+
+
+def setup_instrumentors(settings: Settings) -> None:
+    """Activate every other installed instrumentor as upstream does it, hooks before and after included."""
+    from opentelemetry.instrumentation.auto_instrumentation._load import _load_instrumentors
+
+    instrumentors = Instrumentors()
+    instrumentors.settings = settings
+    disabled = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
+    if settings.disabled_instrumentations:
+        os.environ[disabled] = ",".join(settings.disabled_instrumentations)
+    _load_instrumentors(instrumentors)  # type: ignore[no-untyped-call]

@@ -1,0 +1,67 @@
+"""From settings to the pipeline of metrics."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from opentelemetry.sdk.metrics import (
+    AlwaysOffExemplarFilter,
+    AlwaysOnExemplarFilter,
+    ExemplarFilter,
+    MeterProvider,
+    TraceBasedExemplarFilter,
+)
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.view import DefaultAggregation, ExplicitBucketHistogramAggregation, View
+from opentelemetry.sdk.resources import Resource
+
+from tercet.declare.metric import HTTP_CLIENT_DURATION, HTTP_SERVER_DURATION, METRICS, Metric
+from tercet.declare.settings import Settings
+from tercet.export.otlp import build_exporters
+
+_EXEMPLAR_FILTERS: dict[str, Callable[[], ExemplarFilter]] = {
+    "trace_based": TraceBasedExemplarFilter,
+    "always_on": AlwaysOnExemplarFilter,
+    "always_off": AlwaysOffExemplarFilter,
+}
+
+
+def build_meter_provider(
+    settings: Settings, resource: Resource, readers: list[MetricReader]
+) -> MeterProvider:
+    """Make the provider, with a view for each declared metric, whoever emits it."""
+    return MeterProvider(
+        metric_readers=readers,
+        resource=resource,
+        exemplar_filter=_EXEMPLAR_FILTERS[settings.exemplar_filter](),
+        views=list(build_views(settings)),
+        shutdown_on_exit=False,
+    )
+
+
+def build_metric_readers(settings: Settings) -> list[MetricReader]:
+    """Make what collects: one reader for each exporter."""
+    return [
+        PeriodicExportingMetricReader(
+            exporter,
+            export_interval_millis=settings.metric_export_interval * 1000,
+            export_timeout_millis=settings.metric_export_timeout * 1000,
+        )
+        for exporter in build_exporters("metrics", settings)
+    ]
+
+
+def build_views(settings: Settings) -> Iterator[View]:
+    """Hold each declared metric to its buckets and its attributes: hosts and raw paths never get through."""
+    for metric in _with_buckets(settings):
+        bounds = metric.buckets
+        yield View(
+            instrument_name=metric.name,
+            attribute_keys=set(metric.attributes),
+            aggregation=ExplicitBucketHistogramAggregation(bounds) if bounds else DefaultAggregation(),
+        )
+
+
+def _with_buckets(settings: Settings) -> Iterator[Metric]:
+    for metric in METRICS:
+        is_duration = metric in (HTTP_SERVER_DURATION, HTTP_CLIENT_DURATION)
+        yield replace(metric, buckets=settings.duration_buckets) if is_duration else metric

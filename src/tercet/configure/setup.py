@@ -1,0 +1,211 @@
+"""The whole pipeline on one page: from settings to a running process."""
+
+import atexit
+import logging
+import os
+import threading
+from importlib.metadata import entry_points
+from typing import Any
+
+from opentelemetry import _logs, metrics, propagate, trace
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+
+from tercet.configure.edges import setup_edges, setup_instrumentors
+from tercet.configure.handle import Observability, Pipeline
+from tercet.configure.logs import build_log_processors, build_log_stream, build_logger_provider, setup_levels
+from tercet.configure.metrics import build_meter_provider, build_metric_readers
+from tercet.configure.propagation import build_propagator
+from tercet.configure.resource import build_resource
+from tercet.configure.traces import build_span_processors, build_tracer_provider
+from tercet.declare.settings import Settings, unknown_variables
+from tercet.emit import logs
+from tercet.errors import SettingsError, SetupError
+from tercet.export.prometheus import PrometheusApp
+
+logger = logging.getLogger("tercet")
+_lock = threading.RLock()
+_handle: Observability | None = None
+
+
+def setup_observability(
+    service_name: str,
+    *,
+    service_version: str | None = None,
+    environment: str | None = None,
+    **settings: Any,
+) -> Observability:
+    """Set up traces, metrics and logs for this process, and return the handle to them.
+
+    Calling it again with the same settings returns the same handle. In a process that `tercet run` or
+    `opentelemetry-instrument` has set up already, it returns that handle.
+
+    >>> setup_observability("orders", disabled=True).settings.service_name
+    'orders'
+
+    Args:
+        service_name: Name of the service, the same in all its processes.
+        service_version: Version of the running code.
+        environment: Deployment environment, such as production.
+        settings: Any other setting by its name; docs/settings.md lists them all.
+
+    Raises:
+        SettingsError: A setting cannot be used.
+        UnknownSettingError: A setting does not exist.
+        SetupError: The process is set up otherwise already.
+    """
+    if not str(service_name).strip():
+        raise SettingsError("service_name must be a name, got ''. Write the name of the service.")
+    arguments = {
+        "service_name": service_name,
+        "service_version": service_version,
+        "environment": environment,
+        **settings,
+    }
+    handle = setup_process(Settings.load(os.environ, **arguments))
+    if not handle.by_agent and not handle.settings.disabled:
+        setup_instrumentors(handle.settings)
+    return handle
+
+
+def setup_process(settings: Settings, *, by_agent: bool = False) -> Observability:
+    """Set up this process once; both doors lead here.
+
+    Raises:
+        SettingsError: A setting cannot be used.
+        SetupError: The process is set up otherwise already.
+    """
+    global _handle  # noqa: PLW0603 - OpenTelemetry's providers are global, and kept for the life of the process
+    with _lock:
+        if _handle is not None:
+            return _same(_handle, settings)
+        if settings.disabled:
+            return Observability(settings, None, by_agent=by_agent)
+        pipeline = build_pipeline(settings)
+        _install(pipeline, settings)
+        _handle = Observability(settings, pipeline, by_agent=by_agent)
+        atexit.register(_handle.shutdown)
+        _say_what_is_odd(settings, pipeline)
+        return _handle
+
+
+def _same(handle: "Observability", settings: Settings) -> Observability:
+    differences = ", ".join(handle.settings.differences(settings))
+    if handle.is_shut_down:
+        raise SetupError(
+            "setup_observability() must not follow shutdown(), for OpenTelemetry keeps its first providers. "
+            "Shut down last, when the process ends."
+        )
+    if differences and handle.by_agent:
+        logger.warning(
+            "This process was set up when it started; its settings stay, also for: %s.", differences
+        )
+    elif differences:
+        raise SetupError(
+            f"setup_observability() must get the same settings each time, got others for: {differences}. "
+            "Call it once, when the process starts."
+        )
+    return handle
+
+
+def build_pipeline(settings: Settings) -> Pipeline:
+    """Make the whole pipeline and touch nothing global."""
+    resource = build_resource(settings)
+    earlier = {
+        TracerProvider: _earlier(trace.get_tracer_provider(), TracerProvider),
+        MeterProvider: _earlier(metrics.get_meter_provider(), MeterProvider),
+        LoggerProvider: _earlier(_logs.get_logger_provider(), LoggerProvider),
+    }
+    readers = build_metric_readers(settings)
+    logger_provider = earlier[LoggerProvider] or build_logger_provider(resource)
+    exports_logs = any(name != "none" for name in settings.logs_exporter)
+    return Pipeline(
+        tracer_provider=earlier[TracerProvider] or build_tracer_provider(settings, resource),
+        meter_provider=earlier[MeterProvider] or build_meter_provider(settings, resource, readers),
+        logger_provider=logger_provider,
+        span_processors=build_span_processors(settings),
+        metric_readers=readers,
+        log_processors=build_log_processors(settings),
+        propagator=build_propagator(settings),
+        log_stream=build_log_stream(
+            settings,
+            str(resource.attributes["service.name"]),
+            logger_provider if exports_logs else None,
+            os.environ,
+        ),
+        adopted=tuple(kind.__name__ for kind, provider in earlier.items() if provider is not None),
+    )
+
+
+def _earlier(provider: Any, kind: type) -> Any:
+    """Return a provider that can be adopted, or None where nobody set one.
+
+    Raises:
+        SetupError: Somebody set one that takes no processors.
+    """
+    if isinstance(provider, kind):
+        return provider
+    if "Proxy" in type(provider).__name__ and type(provider).__module__.startswith("opentelemetry."):
+        return None
+    name = f"{type(provider).__module__}.{type(provider).__qualname__}"
+    raise SetupError(
+        f"The global {kind.__name__} must be unset or the SDK's, got {name}, which tercet cannot extend. "
+        "Set up tercet first, or remove what sets it."
+    )
+
+
+def _install(pipeline: Pipeline, settings: Settings) -> None:
+    """Put the pipeline in place; everything that is global is touched here, or in the edges' `install`."""
+    # Contrib instrumentors read it once, when the first of them starts.
+    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+    for span_processor in pipeline.span_processors:
+        pipeline.tracer_provider.add_span_processor(span_processor)
+    for log_processor in pipeline.log_processors:
+        pipeline.logger_provider.add_log_record_processor(log_processor)
+    if "MeterProvider" in pipeline.adopted:
+        for reader in pipeline.metric_readers:
+            pipeline.meter_provider.add_metric_reader(reader)
+    if "TracerProvider" not in pipeline.adopted:
+        trace.set_tracer_provider(pipeline.tracer_provider)
+    if "MeterProvider" not in pipeline.adopted:
+        metrics.set_meter_provider(pipeline.meter_provider)
+    if "LoggerProvider" not in pipeline.adopted:
+        _logs.set_logger_provider(pipeline.logger_provider)
+    propagate.set_global_textmap(pipeline.propagator)
+    setup_levels(settings)
+    logs.install(pipeline.log_stream)
+    setup_edges(settings)
+
+
+def _say_what_is_odd(settings: Settings, pipeline: Pipeline) -> None:
+    for name in pipeline.adopted:
+        logger.warning("A %s was set earlier; tercet adopts it, and its own resource and rules stay.", name)
+    if not settings.service_name:
+        logger.warning("This service has no name. Set OTEL_SERVICE_NAME.")
+    for variable, meaning in unknown_variables(os.environ).items():
+        logger.warning("%s is no setting. %s", variable, meaning)
+    if os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true":
+        logger.warning("FASTAPI_OTEL_AUTO_CONFIGURE=true exports everything a second time. Unset it.")
+    others = [entry.name for entry in entry_points(group="opentelemetry_distro") if entry.name != "tercet"]
+    if others and os.environ.get("OTEL_PYTHON_DISTRO") != "tercet":
+        names = ", ".join(others)
+        logger.warning(
+            "Another distribution is installed: %s. Set OTEL_PYTHON_DISTRO=tercet to choose.", names
+        )
+
+
+def current() -> Observability | None:
+    """Return the handle of this process, if it is set up."""
+    return _handle
+
+
+def metrics_app() -> PrometheusApp:
+    """Return an ASGI application that answers Prometheus, for a process that either door has set up.
+
+    Raises:
+        SetupError: The process is not set up.
+    """
+    if _handle is None:
+        raise SetupError("metrics_app() must follow setup_observability(). Call that first.")
+    return _handle.metrics_app()

@@ -1,0 +1,76 @@
+"""From settings to the pipeline of traces."""
+
+import math
+from importlib.metadata import entry_points
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
+
+from tercet.declare.settings import Settings
+from tercet.emit import correlation
+from tercet.errors import SettingsError
+from tercet.export.correlation import Correlated
+from tercet.export.otlp import build_exporters
+
+
+def build_tracer_provider(settings: Settings, resource: Resource) -> TracerProvider:
+    """Make the provider, still without processors."""
+    return TracerProvider(sampler=build_sampler(settings), resource=resource, shutdown_on_exit=False)
+
+
+def build_span_processors(settings: Settings) -> list[SpanProcessor]:
+    """Make what sees each span: first who writes the correlation id, then who sends it away."""
+    batches = [
+        BatchSpanProcessor(
+            exporter,
+            max_queue_size=settings.span_queue_size,
+            schedule_delay_millis=settings.span_export_delay * 1000,
+            max_export_batch_size=min(settings.span_batch_size, settings.span_queue_size),
+        )
+        for exporter in build_exporters("traces", settings)
+    ]
+    return [Correlated(correlation.attribute), *batches]
+
+
+def build_sampler(settings: Settings) -> Sampler:
+    """Make the sampler of the specification, or an installed one, that the settings name.
+
+    Raises:
+        SettingsError: The name is unknown, or its argument is no share.
+    """
+    name = settings.traces_sampler
+    parent_based = name.startswith("parentbased_")
+    root: Sampler | None = {"always_on": ALWAYS_ON, "always_off": ALWAYS_OFF}.get(
+        name.removeprefix("parentbased_")
+    )
+    if name.removeprefix("parentbased_") == "traceidratio":
+        root = TraceIdRatioBased(_share(settings.traces_sampler_arg))
+    if root is None:
+        return _installed(name, settings.traces_sampler_arg)
+    return ParentBased(root) if parent_based else root
+
+
+def _share(argument: str) -> float:
+    try:
+        share = float(argument)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise SettingsError(
+            f"OTEL_TRACES_SAMPLER_ARG must be a number from 0 to 1, got {argument!r}. "
+            "Write 0.1 to keep one trace in ten."
+        )
+    return share
+
+
+def _installed(name: str, argument: str) -> Sampler:
+    found = list(entry_points(group="opentelemetry_traces_sampler", name=name))
+    if not found:
+        raise SettingsError(
+            f"OTEL_TRACES_SAMPLER must be a sampler of the specification or an installed one, got {name!r}. "
+            "Write parentbased_traceidratio."
+        )
+    sampler: Sampler = found[0].load()(argument)
+    return sampler

@@ -1,0 +1,77 @@
+"""A metric as data: its name, kind, unit, help, buckets and the attributes it may carry."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "up_down_counter", "gauge", "histogram"]
+
+#: Seconds; the founding document's buckets, from a cache hit to a request nobody waits for.
+DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Declare one metric.
+
+    Attributes:
+        name: The OpenTelemetry name, dotted.
+        kind: Which instrument measures it.
+        unit: A UCUM code, or an annotation in braces for things that are counted.
+        help: What it means, in one sentence.
+        attributes: The only attribute keys its series may carry.
+        buckets: The upper bounds of a histogram, in `unit`; empty for other kinds.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    help: str
+    attributes: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+# https://opentelemetry.io/docs/specs/semconv/http/http-metrics/ is the source of names, units and attributes.
+HTTP_SERVER_DURATION = Metric(
+    "http.server.request.duration",
+    "histogram",
+    "s",
+    "Duration of HTTP server requests.",
+    attributes=(
+        "http.request.method",
+        "url.scheme",
+        "http.route",
+        "http.response.status_code",
+        "error.type",
+    ),
+    buckets=DURATION_BUCKETS,
+)
+HTTP_SERVER_ACTIVE = Metric(
+    "http.server.active_requests",
+    "up_down_counter",
+    "{request}",
+    "Number of HTTP server requests in progress.",
+    attributes=("http.request.method", "url.scheme"),
+)
+HTTP_CLIENT_DURATION = Metric(
+    "http.client.request.duration",
+    "histogram",
+    "s",
+    "Duration of HTTP client requests.",
+    attributes=(
+        "http.request.method",
+        "server.address",
+        "server.port",
+        "http.response.status_code",
+        "error.type",
+    ),
+    buckets=DURATION_BUCKETS,
+)
+CORRELATION_REPLACED = Metric(
+    "tercet.correlation.replaced",
+    "counter",
+    "{id}",
+    "Incoming correlation ids that were replaced because they broke the rules.",
+    attributes=("reason",),
+)
+
+METRICS = (HTTP_SERVER_DURATION, HTTP_SERVER_ACTIVE, HTTP_CLIENT_DURATION, CORRELATION_REPLACED)

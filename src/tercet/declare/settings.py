@@ -1,0 +1,334 @@
+"""Every setting is one row of one table: field, variables, parser, default, help.
+
+The table is the `Settings` class itself. The row drives loading, the error messages, the command line of
+`tercet run`, the settings page of the docs and its own test; a new setting is one new row.
+"""
+
+import difflib
+import math
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+from tercet.declare import parse
+from tercet.declare.metric import DURATION_BUCKETS
+from tercet.errors import SettingsError, UnknownSettingError
+
+Signal = Literal["traces", "metrics", "logs"]
+SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
+
+CONFIG_VARIABLE = "TERCET_CONFIG"
+CONFIG_FILE = "tercet.toml"
+#: Paths that are asked all day by machines and say nothing about users.
+PROBE_PATHS = ("/health", "/healthz", "/livez", "/live", "/readyz", "/ready", "/metrics", "/metrics/")
+PRODUCTION = frozenset({"production", "prod", "live"})
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_SECONDS = "Write seconds, for example 5."
+_INTERVAL = parse.number(0.01, 86_400, _SECONDS)
+_MILLISECONDS = parse.Unusable("milliseconds from 10 to 86400000", "Write 1000 for one second.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of the table, without its field name and default, which the dataclass keeps.
+
+    Attributes:
+        parse: From what the user gave to the value.
+        variables: The environment variables that set it; the first one found wins.
+        help: What it does, in one line.
+        milliseconds: Whether the variables count milliseconds, as the specification wants it for this one.
+        secret: Whether the value is never shown.
+        per_signal: Whether one signal can have its own value: `otlp_traces_endpoint`, and
+            `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`.
+    """
+
+    parse: parse.Parser[Any]
+    variables: tuple[str, ...]
+    help: str
+    milliseconds: bool = False
+    secret: bool = False
+    per_signal: bool = False
+
+
+def _row(default: Any, parser: parse.Parser[Any], *variables: str, about: str, **traits: bool) -> Any:
+    row = Row(parse=parser, variables=variables, help=about, **traits)
+    # A factory for all: dataclasses refuse a mapping as a plain default.
+    return field(default_factory=lambda: default, metadata={"row": row})
+
+
+def _otlp(default: Any, parser: parse.Parser[Any], variable: str, *, about: str, **traits: bool) -> Any:
+    return _row(default, parser, f"OTEL_EXPORTER_OTLP_{variable}", about=about, per_signal=True, **traits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Otlp:
+    """Where and how one signal leaves over OTLP, after the per-signal settings have been applied."""
+
+    endpoint: str
+    protocol: str
+    headers: Mapping[str, str]
+    timeout: float
+    compression: str
+    certificate: str | None
+    client_key: str | None
+    client_certificate: str | None
+    insecure: bool
+
+
+# fmt: off
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Settings:
+    """The effective settings of one process; immutable, comparable, and safe to print.
+
+    >>> Settings.load({"OTEL_SERVICE_NAME": "orders"}).service_name
+    'orders'
+    """
+
+    service_name: str = _row("", parse.text, "OTEL_SERVICE_NAME", about="Name of the service, the same in all its processes.")
+    service_version: str = _row("", parse.text, "TERCET_SERVICE_VERSION", about="Version of the running code.")
+    environment: str = _row("", parse.text, "TERCET_ENVIRONMENT", about="Deployment environment; production, prod and live turn DEBUG logs off.")
+    resource_attributes: Mapping[str, str] = _row(_NOTHING, parse.pairs, "OTEL_RESOURCE_ATTRIBUTES", about="More attributes of the resource, as key=value pairs.")
+    disabled: bool = _row(False, parse.boolean, "OTEL_SDK_DISABLED", about="Turn tercet off: nothing is installed, nothing is sent.")
+    propagators: tuple[str, ...] = _row(("tracecontext", "baggage", "correlation"), parse.words, "OTEL_PROPAGATORS", about="How context crosses processes.")
+
+    traces_exporter: tuple[str, ...] = _row(("otlp",), parse.words, "OTEL_TRACES_EXPORTER", about="otlp, console, none, or the name of an installed exporter.")
+    metrics_exporter: tuple[str, ...] = _row(("otlp",), parse.words, "OTEL_METRICS_EXPORTER", about="otlp, prometheus, console, none, or the name of an installed exporter.")
+    logs_exporter: tuple[str, ...] = _row(("otlp",), parse.words, "OTEL_LOGS_EXPORTER", about="otlp, console, none, or the name of an installed exporter.")
+
+    otlp_endpoint: str | None = _otlp(None, parse.optional(parse.url), "ENDPOINT", about="Address of the collector; http://localhost:4318 (4317 for gRPC) when unset.")
+    otlp_protocol: str = _otlp("http/protobuf", parse.choice("http/protobuf", "grpc"), "PROTOCOL", about="http/protobuf, or grpc with the extra tercet[grpc].")
+    otlp_headers: Mapping[str, str] = _otlp(_NOTHING, parse.pairs, "HEADERS", about="Headers of each export, such as a token.", secret=True)
+    otlp_timeout: float = _otlp(10.0, parse.number(0.001, 3_600, "Write 10 for ten seconds."), "TIMEOUT", about="Seconds for one export, in the variable too, as the Python SDK has it.")
+    otlp_compression: str = _otlp("gzip", parse.choice("gzip", "deflate", "none"), "COMPRESSION", about="gzip, deflate (HTTP only) or none.")
+    otlp_certificate: str | None = _otlp(None, parse.optional(parse.text), "CERTIFICATE", about="File of the authority that signed the collector's certificate.")
+    otlp_client_key: str | None = _otlp(None, parse.optional(parse.text), "CLIENT_KEY", about="File of the client's key, for mTLS.")
+    otlp_client_certificate: str | None = _otlp(None, parse.optional(parse.text), "CLIENT_CERTIFICATE", about="File of the client's certificate, for mTLS.")
+    otlp_insecure: bool = _otlp(False, parse.boolean, "INSECURE", about="gRPC without TLS when the endpoint has no scheme that says so.")
+
+    traces_sampler: str = _row("parentbased_traceidratio", parse.text, "OTEL_TRACES_SAMPLER", about="A sampler of the specification, or the name of an installed one.")
+    traces_sampler_arg: str = _row("1.0", lambda value: str(value).strip(), "OTEL_TRACES_SAMPLER_ARG", about="Share of traces to keep, 0 to 1, for the ratio samplers.")
+    span_export_delay: float = _row(1.0, _INTERVAL, "OTEL_BSP_SCHEDULE_DELAY", about="Seconds a span waits for company before it is sent.", milliseconds=True)
+    span_queue_size: int = _row(8192, parse.whole(1, 1_000_000, "Write 8192."), "OTEL_BSP_MAX_QUEUE_SIZE", about="Spans that may wait for export.")
+    span_batch_size: int = _row(512, parse.whole(1, 100_000, "Write 512."), "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", about="Spans in one export, at most.")
+
+    metric_export_interval: float = _row(60.0, _INTERVAL, "OTEL_METRIC_EXPORT_INTERVAL", about="Seconds between two exports of metrics.", milliseconds=True)
+    metric_export_timeout: float = _row(30.0, _INTERVAL, "OTEL_METRIC_EXPORT_TIMEOUT", about="Seconds for one export of metrics.", milliseconds=True)
+    metric_temporality: str = _row("cumulative", parse.choice("cumulative", "delta", "lowmemory"), "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", about="cumulative, which Prometheus needs; delta or lowmemory.")
+    exemplar_filter: str = _row("trace_based", parse.choice("trace_based", "always_on", "always_off"), "OTEL_METRICS_EXEMPLAR_FILTER", about="Which measurements may become exemplars.")
+    duration_buckets: tuple[float, ...] = _row(DURATION_BUCKETS, parse.buckets, "TERCET_DURATION_BUCKETS", about="Upper bounds of the request durations, in seconds.")
+    prometheus_host: str = _row("127.0.0.1", parse.text, "OTEL_EXPORTER_PROMETHEUS_HOST", about="Address that the own Prometheus port listens on.")
+    prometheus_port: int | None = _row(None, parse.optional(parse.whole(0, 65_535, "Write 9464.")), "OTEL_EXPORTER_PROMETHEUS_PORT", about="Own Prometheus port; none when unset, unless prometheus is among the metrics exporters (then 9464).")
+
+    log_level: str | None = _row(None, parse.optional(parse.level), "TERCET_LOG_LEVEL", about="Lowest level of the root logger; INFO when neither this nor the application says.")
+    log_levels: Mapping[str, str] = _row(_NOTHING, parse.levels, "TERCET_LOG_LEVELS", about="A level for single loggers: orders=DEBUG,sqlalchemy.engine=WARNING.")
+    log_format: str = _row("auto", parse.choice("auto", "json", "text", "off"), "TERCET_LOG_FORMAT", about="Lines on stdout: json, text, auto (text on a terminal), or off, which leaves the application's own handlers alone.")
+    log_export_delay: float = _row(1.0, _INTERVAL, "OTEL_BLRP_SCHEDULE_DELAY", about="Seconds a log record waits for company before it is sent.", milliseconds=True)
+    log_queue_size: int = _row(8192, parse.whole(1, 1_000_000, "Write 8192."), "OTEL_BLRP_MAX_QUEUE_SIZE", about="Log records that may wait for export.")
+    log_batch_size: int = _row(512, parse.whole(1, 100_000, "Write 512."), "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", about="Log records in one export, at most.")
+    debug_in_production: bool = _row(False, parse.boolean, "TERCET_DEBUG_IN_PRODUCTION", about="Let DEBUG records out in production after all.")
+    access_log: bool = _row(True, parse.boolean, "TERCET_ACCESS_LOG", about="Write request_completed and request_failed for each request.")
+
+    http_edges: str = _row("tercet", parse.choice("tercet", "contrib", "off"), "TERCET_HTTP_EDGES", about="Who observes HTTP: tercet's own edges, contrib's with our buckets, or nobody.")
+    excluded_paths: tuple[str, ...] = _row(PROBE_PATHS, parse.words, "TERCET_EXCLUDED_PATHS", about="Paths left out of all three signals; a trailing * takes all below.")
+    disabled_instrumentations: tuple[str, ...] = _row((), parse.words, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", about="Contrib instrumentors not to activate; * for none.")
+    shutdown_timeout: float = _row(5.0, parse.number(0, 600, _SECONDS), "TERCET_SHUTDOWN_TIMEOUT", about="Seconds that the exit may take to deliver what is left, over all signals.")
+
+    overrides: Mapping[tuple[str, str], Any] = field(default_factory=lambda: MappingProxyType({}))
+    # fmt: on
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str], **arguments: Any) -> Self:
+        """Load the settings: arguments over variables over tercet.toml over defaults.
+
+        An argument that is None counts as not given.
+
+        Args:
+            environ: The environment, read here and nowhere else.
+            arguments: Settings by field name, or `otlp_traces_endpoint` and the like for one signal.
+
+        Raises:
+            SettingsError: A value cannot be used; the message says which one, the rule and the mend.
+            UnknownSettingError: An argument or a key of tercet.toml is no setting.
+        """
+        given = {name: value for name, value in arguments.items() if value is not None}
+        filed, where = _filed(environ)
+        _refuse_unknown(given, "setup_observability()")
+        _refuse_unknown(filed, where)
+        values: dict[str, Any] = {}
+        overrides: dict[tuple[str, str], Any] = {}
+        for slot in _slots():
+            found = _find(slot, given, environ, filed, where)
+            if found is not None and slot.signal:
+                overrides[slot.signal, slot.field] = found.value
+            elif found is not None:
+                values[slot.field] = found.value
+        return cls(**_named_by_resource(values), overrides=MappingProxyType(overrides))
+
+    @property
+    def production(self) -> bool:
+        """Whether this process serves real users."""
+        return self.environment.lower() in PRODUCTION
+
+    def otlp(self, signal: Signal) -> Otlp:
+        """Say where and how `signal` leaves: its own settings over the ones for all signals.
+
+        >>> Settings(otlp_endpoint="http://c:4318").otlp("traces").endpoint
+        'http://c:4318/v1/traces'
+        """
+        values = {
+            row_field.name.removeprefix("otlp_"): self.overrides.get(
+                (signal, row_field.name), getattr(self, row_field.name)
+            )
+            for row_field in fields(self)
+            if row_field.name.startswith("otlp_")
+        }
+        if (signal, "otlp_endpoint") not in self.overrides:
+            values["endpoint"] = _default_endpoint(values["endpoint"], values["protocol"], signal)
+        return Otlp(**values)
+
+    def shown(self) -> dict[str, str]:
+        """List every setting as text, secrets hidden."""
+        table = {name: parse.shown(getattr(self, name), secret=row.secret) for name, row in rows()}
+        for (signal, name), value in self.overrides.items():
+            table[_signal_field(name, signal)] = parse.shown(value, secret=dict(rows())[name].secret)
+        return table
+
+    def differences(self, other: "Settings") -> tuple[str, ...]:
+        """Name the settings in which two processes' settings differ."""
+        mine, theirs = self._values(), other._values()
+        return tuple(sorted(name for name in mine | theirs if mine.get(name) != theirs.get(name)))
+
+    def _values(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name, _ in rows()}
+        return own | {_signal_field(name, signal): v for (signal, name), v in self.overrides.items()}
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value}' for name, value in self.shown().items())})"
+
+
+def rows() -> Iterator[tuple[str, Row]]:
+    """Walk the table: the field name and the row of each setting."""
+    for row_field in fields(Settings):
+        if "row" in row_field.metadata:
+            yield row_field.name, row_field.metadata["row"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """A place a value can come to: a row, or a row for one signal."""
+
+    field: str
+    row: Row
+    name: str
+    variables: tuple[str, ...]
+    signal: Signal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    value: Any
+
+
+def _slots() -> Iterator[_Slot]:
+    for name, row in rows():
+        yield _Slot(name, row, name, row.variables)
+        for signal in SIGNALS if row.per_signal else ():
+            variables = tuple(v.replace("OTLP_", f"OTLP_{signal.upper()}_") for v in row.variables)
+            yield _Slot(name, row, _signal_field(name, signal), variables, signal)
+
+
+def _signal_field(name: str, signal: str) -> str:
+    return name.replace("otlp_", f"otlp_{signal}_", 1)
+
+
+def _find(
+    slot: _Slot, given: Mapping[str, Any], environ: Mapping[str, str], filed: Mapping[str, Any], where: str
+) -> _Found | None:
+    if slot.name in given:
+        return _parsed(slot, given[slot.name], slot.name)
+    for variable in slot.variables:
+        # The specification: an empty variable counts as unset.
+        if text := environ.get(variable, "").strip():
+            return _parsed(slot, text, variable, milliseconds=slot.row.milliseconds)
+    if slot.name in filed:
+        return _parsed(slot, filed[slot.name], f"{where}: {slot.name}")
+    return None
+
+
+def _parsed(slot: _Slot, value: object, name: str, *, milliseconds: bool = False) -> _Found:
+    try:
+        return _Found(slot.row.parse(_in_seconds(value) if milliseconds else value))
+    except parse.Unusable as unusable:
+        broken = _MILLISECONDS if milliseconds else unusable
+        got = parse.shown(value, secret=slot.row.secret)
+        raise SettingsError(f"{name} must be {broken.rule}, got {got}. {broken.mend}") from None
+
+
+def _in_seconds(value: object) -> float:
+    try:
+        return float(str(value)) / 1000
+    except ValueError:
+        return math.nan
+
+
+def _filed(environ: Mapping[str, str]) -> tuple[Mapping[str, Any], str]:
+    named = environ.get(CONFIG_VARIABLE, "").strip()
+    path = Path(named or CONFIG_FILE)
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file), path.name
+    except FileNotFoundError:
+        if named:
+            raise SettingsError(
+                f"{CONFIG_VARIABLE} must be a file that exists, got {named!r}. Correct the path or unset it."
+            ) from None
+        return {}, path.name
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path.name} must be readable TOML, got {error}. Correct the file.") from error
+
+
+def _refuse_unknown(names: Mapping[str, Any], where: str) -> None:
+    known = [slot.name for slot in _slots()]
+    for name in names:
+        if name not in known:
+            raise UnknownSettingError(f"{where} has no setting {name!r}. {_suggestion(name, known)}")
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {close[0]!r}?" if close else "docs/settings.md lists them all."
+
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Find variables that start like ours but set nothing, each with what was probably meant.
+
+    >>> unknown_variables({"TERCET_LOG_LEVLE": "INFO"})
+    {'TERCET_LOG_LEVLE': "Did you mean 'TERCET_LOG_LEVEL'?"}
+    """
+    known = [CONFIG_VARIABLE, *(variable for slot in _slots() for variable in slot.variables)]
+    return {
+        name: _suggestion(name, [k for k in known if k.startswith("TERCET_")])
+        for name in environ
+        if name.startswith("TERCET_") and name not in known
+    }
+
+
+def _named_by_resource(values: dict[str, Any]) -> dict[str, Any]:
+    """Take name, version and environment from the resource attributes where nothing else gave them."""
+    attributes = values.get("resource_attributes", _NOTHING)
+    keys = {
+        "service_name": "service.name",
+        "service_version": "service.version",
+        "environment": "deployment.environment.name",
+    }
+    inherited = {name: attributes[key] for name, key in keys.items() if key in attributes}
+    return inherited | values
+
+
+def _default_endpoint(endpoint: str | None, protocol: str, signal: Signal) -> str:
+    if protocol == "grpc":
+        return endpoint or "http://localhost:4317"
+    return f"{(endpoint or 'http://localhost:4318').removesuffix('/')}/v1/{signal}"

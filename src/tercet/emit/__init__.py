@@ -1,0 +1,1 @@
+"""What running code touches; imports the OpenTelemetry API, declare and errors, never the SDK."""

@@ -1,0 +1,134 @@
+"""The edge for ASGI: each request has one owner, whoever else is in the stack."""
+
+import logging
+import random
+from collections.abc import Iterable
+from dataclasses import replace
+
+from opentelemetry import metrics, trace
+from opentelemetry.context import Context, attach, create_key, detach, get_value, set_value
+from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
+
+from tercet.declare.metric import DURATION_BUCKETS, HTTP_SERVER_ACTIVE, HTTP_SERVER_DURATION
+from tercet.emit.exchange import App, Exchange, Receive, Scope, Send
+from tercet.emit.metrics import ActiveCounts, build_histogram
+
+#: The key under which the owner of a request stands in the ASGI scope; who finds it there stays out.
+OWNER = "tercet.exchange"
+# Put into the scope, these make FastAPI's and Starlette's own telemetry stay out as well.
+_CLAIMS = {"fastapi.telemetry": None, "starlette.opentelemetry": True}
+_EXCLUDED = create_key("tercet-excluded")
+
+
+def is_excluded(context: Context | None = None) -> bool:
+    """Say whether the work at hand belongs to a path that is left out of all signals."""
+    return bool(get_value(_EXCLUDED, context))
+
+
+class Paths:
+    """Decide by path which requests are left out.
+
+    >>> probes = Paths(("/health", "/internal/*"))
+    >>> "/health" in probes, "/internal/x" in probes, "/healthy" in probes
+    (True, True, False)
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        patterns = tuple(patterns)
+        self._whole = frozenset(pattern for pattern in patterns if not pattern.endswith("*"))
+        self._prefixes = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._whole or (bool(self._prefixes) and path.startswith(self._prefixes))
+
+
+class AsgiEdge:
+    """Observe the requests of an ASGI application.
+
+    Args:
+        excluded_paths: Paths left out of all three signals; a trailing `*` takes everything below.
+        access_log: Where `request_completed` and `request_failed` are written; None for nowhere.
+        duration_buckets: Upper bounds of the request duration, in seconds.
+        tracer_provider: The global one when not given; likewise for the meter provider.
+        meter_provider: See above.
+    """
+
+    def __init__(
+        self,
+        *,
+        excluded_paths: Iterable[str] = (),
+        access_log: logging.Logger | None = None,
+        duration_buckets: tuple[float, ...] = DURATION_BUCKETS,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+    ) -> None:
+        meter = metrics.get_meter("tercet.asgi", meter_provider=meter_provider)
+        self.excluded_paths = Paths(excluded_paths)
+        self.access_log = access_log
+        self.tracer = trace.get_tracer("tercet.asgi", tracer_provider=tracer_provider)
+        self.duration = build_histogram(meter, replace(HTTP_SERVER_DURATION, buckets=duration_buckets))
+        self.active = ActiveCounts(meter, HTTP_SERVER_ACTIVE)
+
+    def owns(self, scope: Scope) -> bool:
+        """Say whether this edge should observe what comes with `scope`: a request that nobody owns yet."""
+        return scope["type"] in ("http", "websocket") and OWNER not in scope
+
+    async def observe(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run `app` for one request, and observe it."""
+        scope.update(_CLAIMS)
+        scope[OWNER] = None
+        run = _run_excluded if scope["path"] in self.excluded_paths else self._run
+        try:
+            await run(app, scope, receive, send)
+        finally:
+            # The scope may be looked at again, or even used again: leave it as it came.
+            for key in (OWNER, *_CLAIMS):
+                scope.pop(key, None)
+
+    async def _run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[OWNER] = exchange = Exchange(self, scope)
+        await exchange.run(app, receive, send)
+
+
+async def _run_excluded(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run `app` under a span that is sampled by nobody, so that its children and callees stay out too."""
+    unsampled = SpanContext(random.getrandbits(128) | 1, random.getrandbits(64) | 1, is_remote=False)
+    context = set_span_in_context(NonRecordingSpan(unsampled), set_value(_EXCLUDED, True))
+    token = attach(context)
+    try:
+        await app(scope, receive, send)
+    finally:
+        detach(token)
+
+
+_installed: AsgiEdge | None = None
+
+
+def install(edge: AsgiEdge | None) -> None:
+    """Make `edge` the one that middlewares and framework hooks use; None turns them off."""
+    global _installed  # noqa: PLW0603 - one process, one edge; setup.py is the only caller
+    _installed = edge
+
+
+def installed() -> AsgiEdge | None:
+    """Return the edge in use."""
+    return _installed
+
+
+class ObservabilityMiddleware:
+    """Observe any ASGI application, also one whose framework tercet does not know.
+
+    FastAPI and Starlette applications need none: `setup_observability()` finds them. Adding it there all the
+    same, or twice, changes nothing.
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application, observed if nobody outside observes the request already."""
+        edge = _installed
+        if edge is None or not edge.owns(scope):
+            await self.app(scope, receive, send)
+        else:
+            await edge.observe(self.app, scope, receive, send)

@@ -1,0 +1,105 @@
+"""`http_edges="contrib"`: upstream's own HTTP edges, with our routes, ids and access lines.
+
+Contrib makes the span and the measurements. An exchange runs inside, borrows that span, and adds what contrib
+leaves out: the route found by routing, the kind of failure, the response headers and the access line.
+"""
+
+from contextvars import ContextVar
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context, get_current
+from opentelemetry.metrics import Histogram, NoOpMeterProvider
+from opentelemetry.trace import Span
+
+from tercet.emit.asgi import OWNER, AsgiEdge
+from tercet.emit.correlation import correlation_id, with_correlation_id
+from tercet.emit.exchange import App, Exchange, HeaderMap, Message, Receive, Scope, Send
+from tercet.emit.http import span_name
+from tercet.errors import SetupError
+
+_app: ContextVar[App] = ContextVar("tercet-contrib-app")
+_exchange: ContextVar["_Borrowing | None"] = ContextVar("tercet-contrib-exchange", default=None)
+
+
+class ContribEdge(AsgiEdge):
+    """Observe requests with contrib's ASGI middleware, without its spans for single messages.
+
+    Args:
+        options: As for `AsgiEdge`; the buckets come from the views.
+
+    Raises:
+        SetupError: The contrib package is not installed.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, meter_provider=NoOpMeterProvider())
+        middleware = _middleware_class()(self._inside, exclude_spans=["receive", "send"])
+        middleware.duration_histogram_new = _Completed(middleware.duration_histogram_new)
+        self._middleware = middleware
+
+    async def _run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        _app.set(app)
+        _exchange.set(None)
+        call = type(self._middleware).__call__
+        # Our hook on the class would take contrib's middleware for one that must stay out.
+        await getattr(call, "__wrapped__", call)(self._middleware, scope, receive, send)
+
+    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[OWNER] = exchange = _Borrowing(self, scope)
+        _exchange.set(exchange)
+        await exchange.run(_app.get(), receive, send)
+
+
+def _middleware_class() -> Any:
+    try:
+        from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+    except ImportError as error:
+        raise SetupError(
+            "http_edges (TERCET_HTTP_EDGES) must be tercet or off while contrib's edges are not installed, "
+            "got 'contrib'. Write tercet, or install tercet[contrib]."
+        ) from error
+    return OpenTelemetryMiddleware
+
+
+class _Borrowing(Exchange):
+    """An exchange on a span that contrib starts, ends and gives its status."""
+
+    def _start_span(self, _headers: HeaderMap) -> tuple[Span, Context]:
+        context = get_current()
+        return trace.get_current_span(), with_correlation_id(correlation_id(context), context)
+
+    def _noticed(self, message: Message) -> Message:
+        # Contrib ends the span before we learn that the response is complete.
+        if self.route and message["type"] in ("http.response.start", "websocket.accept"):
+            self._span.update_name(span_name(self._method, self.route))
+            self._span.set_attribute("http.route", self.route)
+        return super()._noticed(message)
+
+    def _record_span(self, *_outcome: object) -> None:
+        """Leave it to contrib."""
+
+    def _end_span(self) -> None:
+        """Leave it to contrib."""
+
+
+class _Completed:
+    """A histogram that adds to each measurement what the exchange knows and contrib does not."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+
+    def record(self, amount: float, attributes: dict[str, Any], context: Context | None = None) -> None:
+        exchange = _exchange.get()
+        known = exchange.outcome if exchange is not None else {}
+        self._histogram.record(amount, {**attributes, **known}, context)
+
+
+def install_httpx() -> None:
+    """Let contrib observe httpx, and httpx2 where it is installed."""
+    from opentelemetry.instrumentation import httpx
+
+    for name in ("HTTPXClientInstrumentor", "HTTPX2ClientInstrumentor"):
+        instrumentor = getattr(httpx, name, None)
+        if instrumentor is not None:
+            instrumentor().instrument()

@@ -1,0 +1,128 @@
+"""One id that a person can search by: read from the caller, or the trace id itself.
+
+When no caller sends an id, the id *is* the trace id. So there is nothing to make, nothing to store, and one
+search finds the traces and the logs of a request.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry import metrics
+from opentelemetry.context import Context, create_key, get_current, get_value, set_value
+from opentelemetry.propagators.textmap import (
+    CarrierT,
+    Getter,
+    Setter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
+from opentelemetry.trace import format_trace_id, get_current_span
+
+from tercet.declare.metric import CORRELATION_REPLACED
+
+HEADER = "X-Correlation-ID"
+ALIAS = "X-Request-ID"
+LONGEST = 128
+
+_KEY = create_key("tercet-correlation-id")
+# Letters, digits and the punctuation of UUIDs, ULIDs, AWS and Google request ids; nothing that could end a
+# header, a log line or a query.
+_USABLE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:/+=@~-]*[A-Za-z0-9=])?").fullmatch
+# Getters of plain dictionaries match letter for letter, those of HTTP servers in lower case only.
+_SPELLINGS = (HEADER.lower(), HEADER, ALIAS.lower(), ALIAS)
+
+
+def correlation_id(context: Context | None = None) -> str:
+    """Read the id of the work at hand: a request, a job, or whatever the current span belongs to.
+
+    It works in threads, tasks and background work, because it travels in the OpenTelemetry context.
+
+    Args:
+        context: Where to look; the current context when not given.
+
+    Returns:
+        The id that the caller sent, else the current trace id, else "" outside any traced work.
+    """
+    carried = get_value(_KEY, context)
+    if carried:
+        return str(carried)
+    span_context = get_current_span(context).get_span_context()
+    return format_trace_id(span_context.trace_id) if span_context.is_valid else ""
+
+
+def with_correlation_id(value: str, context: Context | None = None) -> Context:
+    """Return a context that carries `value` as the id."""
+    return set_value(_KEY, value, context)
+
+
+def flaw(value: str) -> str:
+    r"""Name the rule that an id breaks; "" when it breaks none.
+
+    >>> flaw("7f3a-b2"), flaw("a" * 200), flaw("x\r\nSet-Cookie: a=b")
+    ('', 'length', 'characters')
+    """
+    if not 0 < len(value) <= LONGEST:
+        return "length"
+    return "" if _USABLE(value) else "characters"
+
+
+def _count_replaced(reason: str) -> None:
+    metric = CORRELATION_REPLACED
+    # The API hands the same instrument back for the same name, so there is nothing to keep here.
+    counter = metrics.get_meter("tercet").create_counter(metric.name, metric.unit, metric.help)
+    counter.add(1, {"reason": reason})
+
+
+class CorrelationPropagator(TextMapPropagator):
+    """Carry the correlation id across processes in `X-Correlation-ID`.
+
+    An id that breaks the rules is never stored, sent on or logged: the trace id takes its place, and
+    `tercet.correlation.replaced` counts it by reason.
+    """
+
+    def __init__(self, count_replaced: Callable[[str], None] = _count_replaced) -> None:
+        self._count_replaced = count_replaced
+
+    def extract(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        getter: Getter[CarrierT] = default_getter,
+    ) -> Context:
+        """Read `X-Correlation-ID`, or else `X-Request-ID`, from the carrier."""
+        context = Context() if context is None else context
+        for spelling in _SPELLINGS:
+            values = getter.get(carrier, spelling)
+            if values:
+                return self._with_first(values, context)
+        return context
+
+    def _with_first(self, values: list[str], context: Context) -> Context:
+        reason = "ambiguous" if len(set(values)) > 1 else flaw(values[0])
+        if reason:
+            self._count_replaced(reason)
+            return context
+        return with_correlation_id(values[0], context)
+
+    def inject(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        setter: Setter[CarrierT] = default_setter,
+    ) -> None:
+        """Write the id of `context` into the carrier; nothing when there is none."""
+        value = correlation_id(get_current() if context is None else context)
+        if value:
+            setter.set(carrier, HEADER, value)
+
+    @property
+    def fields(self) -> set[str]:
+        """Name the header that `inject` writes."""
+        return {HEADER}
+
+
+def attribute(context: Context | None, own_trace_id: int) -> dict[str, Any]:
+    """Make the attribute that says the id on a span starting in `context`, with that trace id of its own."""
+    return {"correlation_id": get_value(_KEY, context) or format_trace_id(own_trace_id)}

@@ -1,0 +1,290 @@
+"""One request and its response: one span, one duration point and one access line, recorded once."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from time import perf_counter
+from typing import Any, Protocol
+
+from opentelemetry import propagate
+from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.metrics import Histogram
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.trace import (
+    Span,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    format_span_id,
+    format_trace_id,
+    set_span_in_context,
+)
+
+from tercet.emit.correlation import HEADER, correlation_id, with_correlation_id
+from tercet.emit.http import FAILURE, error_type, known_method, server_attributes, span_name
+from tercet.emit.metrics import ActiveCounts
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+HeaderMap = dict[bytes, list[bytes]]
+
+DISCONNECTED = "client_disconnected"
+INCOMPLETE = "incomplete_response"
+_WEBSOCKET = "WS"
+_CORRELATION_HEADER = HEADER.lower().encode()
+
+
+class Instruments(Protocol):
+    """What an exchange is recorded with."""
+
+    tracer: Tracer
+    duration: Histogram
+    active: ActiveCounts
+    access_log: logging.Logger | None
+
+
+class _HeaderGetter(Getter[HeaderMap]):
+    """Read the few headers that propagators ask for, and decode no others."""
+
+    def get(self, carrier: HeaderMap, key: str) -> list[str] | None:
+        values = carrier.get(key.lower().encode("latin-1"))
+        return [value.decode("latin-1") for value in values] if values else None
+
+    def keys(self, carrier: HeaderMap) -> list[str]:
+        return [name.decode("latin-1") for name in carrier]
+
+
+_GETTER = _HeaderGetter()
+
+
+def _by_name(headers: Iterable[tuple[bytes, bytes]]) -> HeaderMap:
+    """Index raw headers once, so that each look-up is one dictionary access."""
+    index: HeaderMap = {}
+    for name, value in headers:
+        index.setdefault(name.lower(), []).append(value)
+    return index
+
+
+def _first(headers: HeaderMap, name: bytes) -> str | None:
+    values = headers.get(name)
+    return values[0].decode("latin-1") if values else None
+
+
+class Exchange:
+    """One request and its response: what is known of it so far, until it is recorded once.
+
+    Attributes:
+        outcome: What is known when it is complete: route, status and kind of failure, by attribute.
+        prefix: Template of the mounts passed on the way in; whoever routes writes it.
+        route: Template of the route that was found; whoever routes writes it.
+    """
+
+    __slots__ = (
+        "_active",
+        "_context",
+        "_ended",
+        "_headers",
+        "_method",
+        "_span",
+        "_started",
+        "_trailers",
+        "_with",
+        "disconnected",
+        "finished",
+        "is_websocket",
+        "outcome",
+        "prefix",
+        "route",
+        "scope",
+        "status",
+    )  # fmt: skip
+
+    def __init__(self, instruments: Instruments, scope: Scope) -> None:
+        self.scope = scope
+        self.is_websocket = scope["type"] == "websocket"
+        self.prefix = ""
+        self.route: str | None = None
+        self.outcome: dict[str, str | int] = {}
+        self.status: int | None = None
+        self.disconnected = self.finished = self._trailers = False
+        self._with = instruments
+        self._ended = 0.0
+        self._method = _WEBSOCKET if self.is_websocket else known_method(scope.get("method", ""))
+        self._started = perf_counter()
+        self._active = (self._method, str(scope.get("scheme", "http")))
+        self._span, self._context = self._start_span(_by_name(scope["headers"]))
+        self._headers = self._response_headers()
+
+    def _start_span(self, headers: HeaderMap) -> tuple[Span, Context]:
+        parent = propagate.extract(headers, get_current(), _GETTER)
+        method = "GET" if self.is_websocket else self._method
+        host, agent = _first(headers, b"host"), _first(headers, b"user-agent")
+        attributes = server_attributes(self.scope, method, host, agent)
+        span = self._with.tracer.start_span(
+            span_name(self._method, None), parent, SpanKind.SERVER, attributes=attributes
+        )
+        context = set_span_in_context(span, parent)
+        return span, with_correlation_id(correlation_id(context), context)
+
+    def _response_headers(self) -> list[tuple[bytes, bytes]]:
+        ids = self._span.get_span_context()
+        if not ids.is_valid:
+            return []
+        trace_id, span_id = format_trace_id(ids.trace_id), format_span_id(ids.span_id)
+        return [
+            (_CORRELATION_HEADER, correlation_id(self._context).encode("ascii")),
+            (b"x-trace-id", trace_id.encode("ascii")),
+            (b"traceresponse", f"00-{trace_id}-{span_id}-{ids.trace_flags:02x}".encode("ascii")),
+        ]
+
+    async def run(self, app: App, receive: Receive, send: Send) -> None:
+        """Run `app` with this exchange's context, and record it when the response is complete."""
+
+        async def watched_receive() -> Message:
+            message = await receive()
+            if message["type"] in ("http.disconnect", "websocket.disconnect"):
+                self.disconnected = True
+            return message
+
+        async def watched_send(message: Message) -> None:
+            try:
+                await send(self._noticed(message))
+            except OSError:  # ASGI: the client is gone.
+                self.disconnected = True
+                raise
+            if self._completes(message):
+                self._complete()
+
+        if not self.is_websocket:
+            self._with.active.step(self._active, 1)
+        token = attach(self._context)
+        try:
+            self._log(logging.DEBUG, "request_started", None, {})
+            await app(self.scope, watched_receive, watched_send)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        else:
+            self._finish(None if self.is_websocket or self._ended else self._why_incomplete())
+        finally:
+            detach(token)
+
+    def _noticed(self, message: Message) -> Message:
+        """Take note of a message that starts a response, and write the ids into its headers."""
+        kind = message["type"]
+        if kind in ("http.response.start", "websocket.http.response.start"):
+            self.status = message["status"]
+            self._trailers = message.get("trailers", False)
+        elif kind == "websocket.accept":
+            self.status = 101
+        elif kind == "websocket.close" and self.status is None:
+            self.status = 403  # ASGI: a close before the accept rejects the handshake so.
+            return message
+        else:
+            return message
+        given = list(message.get("headers") or ())
+        names = {bytes(name).lower() for name, _ in given}
+        return {**message, "headers": given + [pair for pair in self._headers if pair[0] not in names]}
+
+    def _completes(self, message: Message) -> bool:
+        kind = message["type"]
+        if kind == "http.response.body":
+            return not message.get("more_body", False) and not self._trailers
+        if kind == "http.response.trailers":
+            return not message.get("more_trailers", False)
+        return bool(kind == "http.response.pathsend")
+
+    def _complete(self) -> None:
+        """Record a response that has gone out, unless the exception behind it is still on its way here.
+
+        Background work goes on after this, and is no part of the duration.
+        """
+        self._ended = perf_counter()
+        if (self.status or 0) < FAILURE:
+            self._finish(None)
+
+    def _fail(self, error: BaseException) -> None:
+        if self.finished:
+            self._log(logging.ERROR, "background_task_failed", error, {"error_type": error_type(error)})
+        elif self.is_websocket and self.disconnected:
+            self._finish(None)
+        elif self.disconnected:
+            self._finish(DISCONNECTED)
+        else:
+            if (
+                self.status is None
+                and not self.is_websocket
+                and not isinstance(error, asyncio.CancelledError)
+            ):
+                self.status = FAILURE  # What every ASGI server then answers.
+            self._finish(error_type(error), error)
+
+    def _why_incomplete(self) -> str:
+        return DISCONNECTED if self.disconnected else INCOMPLETE
+
+    def _finish(self, failure: str | None, error: BaseException | None = None) -> None:
+        if self.finished:
+            return
+        self.finished = True
+        seconds = (self._ended or perf_counter()) - self._started
+        if failure is None and (self.status or 0) >= FAILURE:
+            failure = str(self.status)
+        self.outcome = self._outcome(failure)
+        self._record_span(self.outcome, failure, error)
+        if not self.is_websocket:
+            self._with.active.step(self._active, -1)
+            method, scheme = self._active
+            measured = {"http.request.method": method, "url.scheme": scheme, **self.outcome}
+            self._with.duration.record(seconds, measured, self._context)
+        self._log_outcome(seconds, failure, error)
+        self._end_span()
+
+    def _end_span(self) -> None:
+        self._span.end()
+
+    def _outcome(self, failure: str | None) -> dict[str, str | int]:
+        known = {
+            "http.route": self.route,
+            "http.response.status_code": self.status,
+            "error.type": failure,
+        }
+        return {key: value for key, value in known.items() if value is not None}
+
+    def _record_span(
+        self, attributes: dict[str, str | int], failure: str | None, error: BaseException | None
+    ) -> None:
+        span = self._span
+        if not span.is_recording():
+            return
+        span.set_attributes(attributes)
+        if self.route:
+            span.update_name(span_name(self._method, self.route))
+        if error is not None:
+            span.record_exception(error)
+        if failure is not None:
+            span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}" if error else None)
+
+    def _log_outcome(self, seconds: float, failure: str | None, error: BaseException | None) -> None:
+        fields = {"status": self.status, "duration_ms": round(seconds * 1000, 2), "error_type": failure}
+        if failure is None:
+            self._log(logging.INFO, "request_completed", None, fields)
+        elif failure == DISCONNECTED or isinstance(error, asyncio.CancelledError):
+            self._log(logging.WARNING, "request_failed", None, fields)
+        else:
+            self._log(logging.ERROR, "request_failed", error, fields)
+
+    def _log(self, level: int, event: str, error: BaseException | None, fields: dict[str, Any]) -> None:
+        log = self._with.access_log
+        if log is None or not log.isEnabledFor(level):
+            return
+        known = {"method": self._method, "route": self.route, "path": self.scope["path"], **fields}
+        extra = {name: value for name, value in known.items() if value is not None}
+        # The last message may be sent from another task, where this context is not the current one.
+        token = attach(self._context)
+        try:
+            log.log(level, event, exc_info=error, extra=extra)
+        finally:
+            detach(token)

@@ -1,0 +1,149 @@
+"""What is known about HTTP: names, attributes and what counts as an error, as pure functions.
+
+https://opentelemetry.io/docs/specs/semconv/http/ is the source of every name and rule here.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit, urlunsplit
+
+Attributes = dict[str, str | int]
+
+METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
+OTHER = "_OTHER"
+REDACTED = "REDACTED"
+FAILURE = 500
+CLIENT_FAILURE = 400
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+# The signing parameters that the conventions name, and what services call their secrets.
+_SECRET_PARAMETER = re.compile(
+    r"(?i)(^|[-_.])(awsaccesskeyid|signature|sig|credential|token|password|passwd|pwd|secret|api[-_]?key|auth|code|jwt|session)([-_.]|$)"
+    r"|token$|secret$|password$"
+).search
+
+
+def known_method(method: str) -> str:
+    """Return the method if the conventions know it, so that a caller cannot make new series.
+
+    >>> known_method("GET"), known_method("HACK")
+    ('GET', '_OTHER')
+    """
+    return method if method in METHODS else OTHER
+
+
+def span_name(method: str, route: str | None) -> str:
+    """Name a span by method and route template, never by the raw path.
+
+    >>> span_name("GET", "/orders/{id}"), span_name("GET", None), span_name("_OTHER", None)
+    ('GET /orders/{id}', 'GET', 'HTTP')
+    """
+    verb = "HTTP" if method == OTHER else method
+    return f"{verb} {route}" if route else verb
+
+
+def redacted_query(query: str) -> str:
+    """Replace the values of parameters that look secret.
+
+    >>> redacted_query("page=2&access_token=abc&sig=x")
+    'page=2&access_token=REDACTED&sig=REDACTED'
+    """
+    if "=" not in query:
+        return query
+    return "&".join(_redacted_parameter(parameter) for parameter in query.split("&"))
+
+
+def _redacted_parameter(parameter: str) -> str:
+    key, equals, _ = parameter.partition("=")
+    return f"{key}={REDACTED}" if equals and _SECRET_PARAMETER(key) else parameter
+
+
+def redacted_url(url: str) -> str:
+    """Remove credentials and secret parameters from a URL.
+
+    >>> redacted_url("https://me:pw@shop.example/pay?token=1#top")
+    'https://REDACTED:REDACTED@shop.example/pay?token=REDACTED#top'
+    """
+    if "@" not in url and "?" not in url:
+        return url
+    parts = urlsplit(url)
+    netloc = (
+        f"{REDACTED}:{REDACTED}@{parts.netloc.rpartition('@')[2]}" if "@" in parts.netloc else parts.netloc
+    )
+    return urlunsplit(parts._replace(netloc=netloc, query=redacted_query(parts.query)))
+
+
+def host_and_port(
+    host_header: str | None, server: Iterable[object] | None, scheme: str
+) -> tuple[str, int | None]:
+    """Say which host the caller asked, from the Host header or else from the server's own address.
+
+    >>> host_and_port("shop.example:8443", None, "https"), host_and_port(None, ("10.0.0.1", 80), "http")
+    (('shop.example', 8443), ('10.0.0.1', 80))
+    """
+    host, port = (*(server or ("", None)), None)[:2]
+    if host_header:
+        try:
+            parts = urlsplit(f"//{host_header}")
+            host, port = parts.hostname or "", parts.port or _PORTS.get(scheme)
+        except ValueError:
+            return "", None  # A malformed Host says nothing, and stops no request.
+    return str(host or ""), port if isinstance(port, int) else None
+
+
+def server_attributes(
+    scope: Mapping[str, object], method: str, host_header: str | None, user_agent: str | None
+) -> Attributes:
+    """Describe an incoming request from its ASGI scope, with what is known before routing."""
+    original = str(scope.get("method", "GET"))
+    scheme = str(scope.get("scheme", "http"))
+    attributes: Attributes = {
+        "http.request.method": method,
+        "url.path": str(scope.get("path", "")),
+        "url.scheme": scheme,
+    }
+    if original != method:
+        attributes["http.request.method_original"] = original[:64]
+    query = scope.get("query_string")
+    if isinstance(query, bytes) and query:
+        attributes["url.query"] = redacted_query(query.decode("latin-1"))
+    address, port = host_and_port(host_header, scope.get("server"), scheme)  # type: ignore[arg-type] # ASGI says a pair
+    if address:
+        attributes["server.address"] = address
+    if address and port is not None:
+        attributes["server.port"] = port
+    client = scope.get("client")
+    if isinstance(client, list | tuple) and client and client[0]:
+        attributes["client.address"] = str(client[0])
+    if user_agent:
+        attributes["user_agent.original"] = user_agent
+    if scope.get("http_version"):
+        attributes["network.protocol.version"] = str(scope["http_version"])
+    return attributes
+
+
+def client_attributes(method: str, url: str, host: str, port: int | None, scheme: str) -> Attributes:
+    """Describe an outgoing request.
+
+    >>> client_attributes("GET", "http://pay:8103/charge", "pay", 8103, "http")["server.port"]
+    8103
+    """
+    attributes: Attributes = {
+        "http.request.method": known_method(method),
+        "url.full": redacted_url(url),
+        "server.address": host,
+    }
+    if known_method(method) == OTHER:
+        attributes["http.request.method_original"] = method[:64]
+    if port or _PORTS.get(scheme):
+        attributes["server.port"] = port or _PORTS[scheme]
+    return attributes
+
+
+def error_type(error: BaseException) -> str:
+    """Name an exception as the conventions want it: fully qualified, built-ins bare.
+
+    >>> error_type(KeyError()), error_type(__import__("json").JSONDecodeError("", "", 0))
+    ('KeyError', 'json.decoder.JSONDecodeError')
+    """
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

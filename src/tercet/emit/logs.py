@@ -1,0 +1,297 @@
+"""Logs: every record once, with its ids, on stdout and over OTLP, however the application configures logging.
+
+Handlers come and go with each `dictConfig`, and servers log past the root logger. So the records are taken
+where all of them pass exactly once, `Logger.callHandlers`, and handlers that would write the same record to
+the terminal again are kept quiet. Files, sockets and whatever else the application handles are its own.
+"""
+
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from time import monotonic, time_ns
+from typing import Any, TextIO
+
+from opentelemetry._logs import LoggerProvider, LogRecord, SeverityNumber
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current, get_value
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+
+from tercet.emit.asgi import is_excluded
+from tercet.emit.correlation import correlation_id
+from tercet.emit.http import error_type
+from tercet.errors import TercetError
+
+Fields = dict[str, Any]
+Render = Callable[[Fields], str]
+
+#: What stands first on every line, in this order; the caller's own fields follow.
+STANDARD = (
+    "timestamp",
+    "level",
+    "logger",
+    "message",
+    "service",
+    "trace_id",
+    "span_id",
+    "correlation_id",
+)
+# Who sends telemetry must not be telemetry: these would feed themselves.
+_EXPORTERS = ("opentelemetry", "tercet.export", "urllib3", "requests", "grpc")
+_ACCESS_LOGGERS = frozenset({"uvicorn.access", "hypercorn.access", "gunicorn.access"})
+# What the machinery of logging, uvicorn, structlog and contrib put on a record, and nobody wants to read.
+_NOT_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message", "asctime", "taskName", "color_message", "_logger", "_name", "_record", "_from_structlog",
+    "otelTraceID", "otelSpanID", "otelTraceSampled", "otelServiceName",
+}  # fmt: skip
+_DEEPEST = 6
+_SEVERITIES = (
+    (logging.CRITICAL, "FATAL", SeverityNumber.FATAL),
+    (logging.ERROR, "ERROR", SeverityNumber.ERROR),
+    (logging.WARNING, "WARN", SeverityNumber.WARN),
+    (logging.INFO, "INFO", SeverityNumber.INFO),
+    (logging.DEBUG, "DEBUG", SeverityNumber.DEBUG),
+)
+
+
+class LogStream:
+    """Send each record to stdout as one line, and to the collector as one log record.
+
+    Args:
+        service: The name of the service, on every line.
+        render: From the fields of a record to its line; None writes no lines.
+        provider: Where records leave over OTLP; None for nowhere.
+        floor: Records below this level are refused, with one warning.
+        stream: Where lines go; stdout at the moment of writing when not given.
+    """
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        render: Render | None,
+        provider: LoggerProvider | None,
+        floor: int = logging.NOTSET,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.writes_lines = render is not None
+        self._service = service
+        self._render = render
+        self._provider = provider
+        self._floor = floor
+        self._stream = stream
+        self._busy = threading.local()
+        self._told_of_floor = False
+        self._tell_again_at = 0.0
+        self.failed = 0
+
+    def take(self, record: logging.LogRecord) -> None:
+        """Send one record on; never raise, and never take in what sending it logs itself."""
+        if getattr(self._busy, "with_a_record", False) or self._refuses(record):
+            return
+        self._busy.with_a_record = True
+        try:
+            self._send(record, get_current())
+        except Exception as error:
+            self._tell_of_failure(record, error)
+        finally:
+            self._busy.with_a_record = False
+
+    def _refuses(self, record: logging.LogRecord) -> bool:
+        if record.levelno < self._floor:
+            self._tell_of_floor(record)
+            return True
+        return record.name in _ACCESS_LOGGERS and is_excluded()
+
+    def _tell_of_floor(self, record: logging.LogRecord) -> None:
+        if not self._told_of_floor:
+            self._told_of_floor = True
+            logging.getLogger("tercet").warning(
+                "DEBUG logs are refused in production; %s writes some. "
+                "Set TERCET_DEBUG_IN_PRODUCTION=true to let them out.",
+                record.name,
+            )
+
+    def _tell_of_failure(self, record: logging.LogRecord, error: Exception) -> None:
+        """Count a record that could not be sent, and say so on stderr once a minute: never silently."""
+        self.failed += 1
+        if sys.stderr is not None and monotonic() >= self._tell_again_at:
+            self._tell_again_at = monotonic() + 60
+            with suppress(OSError, ValueError):
+                sys.stderr.write(
+                    f"tercet: {self.failed} log records lost, last of {record.name}: {error!r}\n"
+                )
+
+    def _send(self, record: logging.LogRecord, context: Context) -> None:
+        own = own_fields(record)
+        message = message_of(record)
+        if self._render is not None:
+            self._write(self._render(self._line(record, message, context) | _renamed(own)))
+        if self._provider is not None and not _is_exporting(record, context):
+            self._provider.get_logger(record.name).emit(_otlp_record(record, message, own, context))
+
+    def _line(self, record: logging.LogRecord, message: str, context: Context) -> Fields:
+        ids = get_current_span(context).get_span_context()
+        return {
+            "timestamp": record.created,
+            "level": record.levelname,
+            "logger": record.name,
+            "message": message,
+            "service": self._service,
+            "trace_id": format_trace_id(ids.trace_id) if ids.is_valid else "",
+            "span_id": format_span_id(ids.span_id) if ids.is_valid else "",
+            "correlation_id": correlation_id(context),
+        }
+
+    def _write(self, line: str) -> None:
+        stream = self._stream or sys.stdout
+        if stream is not None:  # a service without a console has none
+            stream.write(line + "\n")
+            stream.flush()
+
+
+def message_of(record: logging.LogRecord) -> str:
+    """Return the message with its arguments, or both side by side where they do not fit together.
+
+    >>> message_of(logging.makeLogRecord({"msg": "%d items", "args": ("three",)}))
+    "%d items ('three',)"
+    """
+    if isinstance(record.msg, dict) and "event" in record.msg:  # structlog's wrap_for_formatter
+        return str(record.msg["event"])
+    try:
+        return record.getMessage()
+    except Exception:
+        return f"{record.msg} {record.args}"
+
+
+def own_fields(record: logging.LogRecord) -> Fields:
+    """Collect what the caller added to a record, and the exception it carries, as plain data."""
+    own = {key: plain(value) for key, value in vars(record).items() if key not in _NOT_FIELDS}
+    if isinstance(record.msg, dict) and "event" in record.msg:
+        bound = {key: value for key, value in record.msg.items() if key not in ("event", *STANDARD)}
+        own.update((str(key), plain(value)) for key, value in bound.items())
+    if record.exc_info and record.exc_info[1] is not None:
+        own |= exception_fields(record.exc_info[1])
+    elif record.exc_text:
+        own["exception.stacktrace"] = record.exc_text
+    if record.stack_info:
+        own["stack"] = record.stack_info
+    return own
+
+
+def exception_fields(error: BaseException) -> Fields:
+    """Describe an exception under the names of the semantic conventions."""
+    return {
+        "exception.type": error_type(error),
+        "exception.message": str(error),
+        "exception.stacktrace": "".join(traceback.format_exception(error)),
+    }
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Turn any value into what both JSON and OTLP can say; what they cannot say becomes text.
+
+    >>> plain({"when": {1, 2}.__class__, 3: (True, None)})
+    {'when': "<class 'set'>", '3': [True, None]}
+    """
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if depth < _DEEPEST and isinstance(value, Mapping):
+        return {str(key): plain(item, depth + 1) for key, item in value.items()}
+    if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
+        return [plain(item, depth + 1) for item in value]
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__qualname__} that cannot be shown>"
+
+
+def _renamed(own: Fields) -> Fields:
+    """Keep a caller's field that bears a standard name, under a name of its own."""
+    return {f"extra.{key}" if key in STANDARD else key: value for key, value in own.items()}
+
+
+def _is_exporting(record: logging.LogRecord, context: Context) -> bool:
+    return bool(get_value(_SUPPRESS_INSTRUMENTATION_KEY, context)) or record.name.startswith(_EXPORTERS)
+
+
+def _otlp_record(record: logging.LogRecord, message: str, own: Fields, context: Context) -> LogRecord:
+    text, number = _severity(record.levelno)
+    identifier = correlation_id(context)
+    return LogRecord(
+        timestamp=int(record.created * 1e9),
+        observed_timestamp=time_ns(),
+        context=context,
+        severity_text=text,
+        severity_number=number,
+        body=message,
+        attributes=own | {"correlation_id": identifier} if identifier else own,
+    )
+
+
+def _severity(level: int) -> tuple[str, SeverityNumber]:
+    for lowest, text, number in _SEVERITIES:
+        if level >= lowest:
+            return text, number
+    return "TRACE", SeverityNumber.TRACE
+
+
+class SteadyLogger(logging.Logger):
+    """A logger that `dictConfig(disable_existing_loggers=True)` cannot switch off, as it does by default."""
+
+    @property
+    def disabled(self) -> bool:
+        """Say no: only its level silences it."""
+        return False
+
+    @disabled.setter
+    def disabled(self, _value: bool) -> None:
+        pass
+
+
+def access_logger() -> logging.Logger:
+    """Return the logger of the access lines, `tercet.access`."""
+    manager = logging.Logger.manager
+    known = manager.loggerDict.get("tercet.access")
+    if isinstance(known, SteadyLogger):
+        return known
+    if known is not None:
+        raise TercetError(
+            "The logger tercet.access was taken before tercet was set up. Use another name for yours."
+        )
+    usual, manager.loggerClass = manager.loggerClass, SteadyLogger
+    try:
+        logger = manager.getLogger("tercet.access")
+    finally:
+        manager.loggerClass = usual
+    logger.setLevel(logging.INFO)
+    return logger
+
+
+_call_handlers = logging.Logger.callHandlers
+_stream_emit = logging.StreamHandler.emit
+_stream_in_use: LogStream | None = None
+
+
+def install(stream: LogStream | None) -> None:
+    """Take every record that any logger handles into `stream`; None leaves `logging` to itself."""
+    global _stream_in_use  # noqa: PLW0603 - logging itself is one global
+    _stream_in_use = stream
+    logging.Logger.callHandlers = _taken  # type: ignore[method-assign,assignment]
+    logging.StreamHandler.emit = _unless_console  # type: ignore[method-assign,assignment]
+
+
+def _taken(logger: logging.Logger, record: logging.LogRecord) -> None:
+    if _stream_in_use is not None:
+        _stream_in_use.take(record)
+    _call_handlers(logger, record)
+
+
+def _unless_console(handler: "logging.StreamHandler[Any]", record: logging.LogRecord) -> None:
+    if _stream_in_use is None or not _stream_in_use.writes_lines or not _is_console(handler.stream):
+        _stream_emit(handler, record)
+
+
+def _is_console(stream: object) -> bool:
+    return any(stream is console for console in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__))

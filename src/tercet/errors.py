@@ -1,0 +1,25 @@
+"""Every exception that tercet raises on purpose.
+
+    TercetError
+    ├── SettingsError (ValueError)      a setting has a value that cannot be used
+    ├── UnknownSettingError (TypeError) a setting that does not exist
+    └── SetupError (RuntimeError)       the process cannot be set up as asked
+
+Each message reads `{the name the user typed} must be {rule}, got {value!r}. {How to mend it.}`
+"""
+
+
+class TercetError(Exception):
+    """Catch everything that tercet raises on purpose."""
+
+
+class SettingsError(TercetError, ValueError):
+    """Say which setting has a value that cannot be used, and how to mend it."""
+
+
+class UnknownSettingError(TercetError, TypeError):
+    """Say which setting does not exist, and which one was probably meant."""
+
+
+class SetupError(TercetError, RuntimeError):
+    """Say why the process cannot be set up as asked."""

@@ -1,0 +1,103 @@
+"""Log fields to one line: JSON for machines, columns and colour for people."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+Fields = dict[str, Any]
+
+_COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
+_DIM = "2"
+# Shown as columns, or not needed beside them.
+_COLUMNS = ("timestamp", "level", "logger", "message", "service", "span_id", "exception.stacktrace", "stack")
+
+
+def rfc3339(seconds: float) -> str:
+    """Render a time as UTC with microseconds.
+
+    >>> rfc3339(0.25)
+    '1970-01-01T00:00:00.250000Z'
+    """
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def json_line(fields: Fields) -> str:
+    r"""Render the fields of a log record as one line of valid JSON, whatever they hold.
+
+    >>> json_line({"timestamp": 0, "message": "two\nlines", "ratio": float("nan")})
+    '{"timestamp": "1970-01-01T00:00:00.000000Z", "message": "two\\nlines", "ratio": "nan"}'
+    """
+    fields = {**fields, "timestamp": rfc3339(fields["timestamp"])}
+    try:
+        return json.dumps(fields, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(fields))
+
+
+def _finite(value: Any) -> Any:
+    """Write as text the numbers that JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value
+
+
+def console_line(fields: Fields, *, colour: bool) -> str:
+    """Render the fields of a log record for a person: time, level, logger, message, then the rest.
+
+    >>> fields = {"timestamp": 0, "level": "INFO", "logger": "orders", "message": "paid", "total": 1}
+    >>> console_line(fields, colour=False)[14:]
+    'INFO     orders  paid  total=1'
+    """
+    paint = _painted if colour else _unpainted
+    time = datetime.fromtimestamp(fields["timestamp"]).strftime("%H:%M:%S.%f")[:-3]  # the reader's own clock
+    level = str(fields["level"])
+    rest = "  ".join(
+        f"{key}={_shown(value)}"
+        for key, value in fields.items()
+        if key not in _COLUMNS and value not in ("", None)
+    )
+    head = (
+        f"{paint(time, _DIM)}  {paint(f'{level:<8}', _COLOURS.get(level, '0'))} {_harmless(fields['logger'])}"
+    )
+    line = f"{head}  {_harmless(fields['message'])}" + (f"  {paint(rest, _DIM)}" if rest else "")
+    below = [str(fields[key]).rstrip() for key in ("exception.stacktrace", "stack") if fields.get(key)]
+    return "\n".join([line, *(_harmless(block, keep="\n\t") for block in below)])
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return _harmless(text)
+
+
+def _harmless(value: Any, keep: str = "") -> str:
+    """Escape what could forge a line or drive a terminal."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def _painted(text: str, code: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def _unpainted(text: str, _code: str) -> str:
+    return text
+
+
+def line_renderer(log_format: str, environ: Mapping[str, str]) -> Callable[[Fields], str] | None:
+    """Choose how lines are rendered: None for no lines, colour only on a terminal that wants it."""
+    if log_format == "off":
+        return None
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    if log_format == "json" or (log_format == "auto" and not terminal):
+        return json_line
+    colour = terminal and not environ.get("NO_COLOR")
+    return lambda fields: console_line(fields, colour=colour)

@@ -1,0 +1,1 @@
+"""From declarations to text; pure, imports declare and errors only."""
