@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-import tercet
 from tercet.cli import demo, run, settings
+from tercet.declare.version import VERSION
 from tercet.errors import TercetError
 
 _COMMANDS: dict[str, ModuleType] = {"run": run, "demo": demo, "settings": settings}
@@ -18,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tercet", description="Traces, metrics and logs that belong together.", epilog=_EXIT_CODES
     )
-    parser.add_argument("--version", action="version", version=f"tercet {tercet.__version__}")
+    parser.add_argument("--version", action="version", version=f"tercet {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command in _COMMANDS.items():
         sub = commands.add_parser(name, help=command.HELP, description=command.HELP, epilog=_EXIT_CODES)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from opentelemetry.sdk.resources import Resource
 
-import tercet
 from tercet.declare.settings import Settings
+from tercet.declare.version import VERSION
 
 
 def build_resource(settings: Settings) -> Resource:
@@ -16,7 +16,7 @@ def build_resource(settings: Settings) -> Resource:
         "service.version": settings.service_version,
         "deployment.environment.name": settings.environment,
         "telemetry.distro.name": "tercet",
-        "telemetry.distro.version": tercet.__version__,
+        "telemetry.distro.version": VERSION,
     }
     own = {key: value for key, value in named.items() if value}
     return Resource.create({**settings.resource_attributes, **own})
