@@ -1,0 +1,82 @@
+"""Run one service of the demo: `python -m tercet.demo gateway --port 8101`."""
+
+import argparse
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import uvicorn
+
+from tercet import __version__, setup_observability
+from tercet.console.parent import when_parent_ends
+from tercet.demo.catalog import PORTS
+from tercet.demo.services import build_service
+
+_EXPORT_SECONDS = 0.25
+_SHUTDOWN_SECONDS = 2.0
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until Ctrl-C, SIGTERM or the end of the parent, then send what telemetry is left."""
+    options = _parser().parse_args(arguments)
+    handle = setup_observability(
+        options.service,
+        service_version=__version__,
+        environment="demo",
+        otlp_endpoint=options.otlp,
+        # Seen at once: an order shows up in the terminal a moment after it was placed.
+        metric_export_interval=_EXPORT_SECONDS,
+        span_export_delay=_EXPORT_SECONDS,
+        log_export_delay=_EXPORT_SECONDS,
+        log_format="json",
+        log_level="INFO",
+    )
+    app = build_service(options.service, options.database, dict(options.peer))
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    _serve(uvicorn.Server(config), _listener(options), with_parent=options.with_parent)
+    handle.shutdown(_SHUTDOWN_SECONDS)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m tercet.demo", description="Run one service of the demo.")
+    add = parser.add_argument
+    add("service", choices=sorted(PORTS))
+    add("--port", type=int, help="port on 127.0.0.1 (default: the service's own)")
+    add("--fd", type=int, help="a listening socket inherited from the parent, instead of --port")
+    add("--otlp", default="http://127.0.0.1:4318", help="where telemetry goes (default: %(default)s)")
+    add("--database", type=Path, default=Path("orders.db"), help="SQLite file (default: %(default)s)")
+    peer_help = "where another service is, when not on its own port"
+    add("--peer", action="append", default=[], type=_peer, metavar="SERVICE=URL", help=peer_help)
+    add("--with-parent", action="store_true", help="exit when stdin ends")
+    return parser
+
+
+def _peer(text: str) -> tuple[str, str]:
+    name, _, url = text.partition("=")
+    return name, url
+
+
+def _listener(options: argparse.Namespace) -> socket.socket:
+    if options.fd is not None:
+        return socket.socket(fileno=options.fd)
+    return socket.create_server(("127.0.0.1", options.port or PORTS[options.service]))
+
+
+def _serve(server: uvicorn.Server, listener: socket.socket, *, with_parent: bool) -> None:
+    def stop() -> None:
+        server.should_exit = True
+        # A parent that is gone waits for nobody: neither does its child, whatever hangs.
+        timer = threading.Timer(2 * _SHUTDOWN_SECONDS, os._exit, args=(1,))
+        timer.daemon = True
+        timer.start()
+
+    if with_parent:
+        when_parent_ends(stop)
+    server.run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,94 @@
+"""The five services without their processes: they call each other in memory."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from opentelemetry.trace import SpanKind
+
+from tercet.demo.catalog import DATABASE, GATEWAY, PORTS
+from tercet.demo.services import BUILDERS, Peers, build_service
+from tercet.testing import capture
+
+ORDER = {"user_id": "usr_123", "amount": 150.0}
+INSERT = "INSERT INTO orders (user_id, amount) VALUES (?, ?)"
+SELECT = "SELECT id, user_id, amount FROM orders WHERE id = ?"
+
+
+class Street(httpx.AsyncBaseTransport):
+    """Every service behind its own port, in this process."""
+
+    def __init__(self, database: Path) -> None:
+        self.client = httpx.AsyncClient(transport=self)
+        peers = Peers(self.client, {})
+        apps = {PORTS[name]: build(peers, database) for name, build in BUILDERS.items()}
+        self._services = {port: httpx.ASGITransport(app) for port, app in apps.items()}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Hand a request to the service behind its port."""
+        return await self._services[request.url.port].handle_async_request(request)
+
+
+def _place_order(database: Path) -> httpx.Response:
+    url = f"http://127.0.0.1:{PORTS[GATEWAY]}/orders"
+    return asyncio.run(Street(database).client.post(url, json=ORDER))
+
+
+def test_an_order_is_stored(tmp_path):
+    """The database is real: what was ordered can be read back by anybody."""
+    database = tmp_path / "orders.db"
+
+    response = _place_order(database)
+
+    assert (response.status_code, response.json()) == (201, {"id": 1, **ORDER})
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT * FROM orders").fetchall() == [(1, "usr_123", 150.0)]
+
+
+def test_an_order_leaves_the_documents_tags_and_events(tmp_path):
+    """Each service says what it did, on its span and in its log."""
+    with capture() as seen:
+        _place_order(tmp_path / "orders.db")
+
+    tags = {key: value for span in seen.spans for key, value in span.attributes.items()}
+    assert {key: tags[key] for key in ("user_id", "amount", "type", "db.system.name", "db.namespace")} == {
+        "user_id": "usr_123",
+        "amount": 150.0,
+        "type": "email",
+        "db.system.name": "sqlite",
+        "db.namespace": "orders.db",
+    }
+    events = [record.log_record.body for record in seen.logs]
+    assert [event for event in events if not event.startswith("request_")] == [
+        "user_verified",
+        "order_created",
+        "payment_charged",
+        "notification_sent",
+        "order_placed",
+    ]
+
+
+def test_the_database_is_a_client_span_of_its_own(tmp_path):
+    """Its kind and its query are what a viewer of databases looks for."""
+    with capture() as seen:
+        _place_order(tmp_path / "orders.db")
+
+    (database,) = [span for span in seen.spans if span.name == DATABASE]
+    assert database.kind is SpanKind.CLIENT
+    assert database.attributes["db.query.text"] == f"{INSERT}; {SELECT}"
+
+
+@pytest.mark.parametrize("name", PORTS)
+def test_each_service_answers_its_health_check(tmp_path, name):
+    """A service that runs is healthy, and closes its connections when it ends."""
+    app = build_service(name, tmp_path / "orders.db", {})
+
+    async def check() -> int:
+        async with app.router.lifespan_context(app):
+            client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+            return (await client.get("/health")).status_code
+
+    assert asyncio.run(check()) == 200
