@@ -78,12 +78,17 @@ def tree(spans: Sequence[Span]) -> list[Node]:
 
 
 def red(rows: Iterable[PointRow]) -> list[Red]:
-    """Return rate, errors and duration of each service, by name."""
+    """Return rate, errors and duration of each service, by name.
+
+    All rates are over the same time, from the first start to the last measurement of any service: so the
+    services that one request crosses show one rate.
+    """
     by_service: dict[str, list[HistogramDataPoint]] = defaultdict(list)
     for row in rows:
         if row.metric == HTTP_SERVER_DURATION.name and row.kind == "histogram":
             by_service[row.service].append(HistogramDataPoint.FromString(row.wire))
-    return [_red(service, points) for service, points in sorted(by_service.items())]
+    seconds = _seconds_measured([point for points in by_service.values() for point in points])
+    return [_red(service, points, seconds) for service, points in sorted(by_service.items())]
 
 
 def percentile(points: Sequence[HistogramDataPoint], share: float) -> float | None:
@@ -147,14 +152,14 @@ def _nodes(span: Span, children: dict[str, list[Span]], depth: int) -> list[Node
     return [Node(service=span["service"], name=span["name"], span_id=span["span_id"], children=below)]
 
 
-def _red(service: str, points: Sequence[HistogramDataPoint]) -> Red:
+def _red(service: str, points: Sequence[HistogramDataPoint], seconds: float) -> Red:
     requests = sum(point.count for point in points)
     errors = sum(point.count for point in points if _is_error(point))
     return Red(
         service=service,
         requests=requests,
         errors=errors,
-        rate=_rate(points, requests),
+        rate=round(requests / seconds, 3) if seconds else None,
         error_ratio=errors / requests if requests else 0.0,
         p50_ms=_seconds_to_ms(percentile(points, 0.50)),
         p95_ms=_seconds_to_ms(percentile(points, 0.95)),
@@ -166,11 +171,10 @@ def _is_error(point: HistogramDataPoint) -> bool:
     return any(pair.key == "error.type" for pair in point.attributes)
 
 
-def _rate(points: Sequence[HistogramDataPoint], requests: int) -> float | None:
-    """Requests a second since the first point's start; None while no time has passed."""
-    start = min(point.start_time_unix_nano for point in points)
-    end = max(point.time_unix_nano for point in points)
-    return round(requests * 1e9 / (end - start), 3) if end > start else None
+def _seconds_measured(points: Sequence[HistogramDataPoint]) -> float:
+    start = min((point.start_time_unix_nano for point in points), default=0)
+    end = max((point.time_unix_nano for point in points), default=0)
+    return max(0, end - start) / 1e9
 
 
 def _buckets(point: HistogramDataPoint) -> dict[tuple[float, float], int]:

@@ -77,13 +77,17 @@ class AsgiEdge:
         """Run `app` for one request, and observe it."""
         scope.update(_CLAIMS)
         scope[OWNER] = None
-        run = _run_excluded if scope["path"] in self.excluded_paths else self._run
+        run = _run_excluded if self._excludes(scope) else self._run
         try:
             await run(app, scope, receive, send)
         finally:
             # The scope may be looked at again, or even used again: leave it as it came.
             for key in (OWNER, *_CLAIMS):
                 scope.pop(key, None)
+
+    def _excludes(self, scope: Scope) -> bool:
+        path, root = scope["path"], scope.get("root_path")
+        return path in self.excluded_paths or bool(root and path.removeprefix(root) in self.excluded_paths)
 
     async def _run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         scope[OWNER] = exchange = Exchange(self, scope)
@@ -93,7 +97,7 @@ class AsgiEdge:
 async def _run_excluded(app: App, scope: Scope, receive: Receive, send: Send) -> None:
     """Run `app` under a span that is sampled by nobody, so that its children and callees stay out too."""
     unsampled = SpanContext(random.getrandbits(128) | 1, random.getrandbits(64) | 1, is_remote=False)
-    context = set_span_in_context(NonRecordingSpan(unsampled), set_value(_EXCLUDED, True))
+    context = set_span_in_context(NonRecordingSpan(unsampled), set_value(_EXCLUDED, True, Context()))
     token = attach(context)
     try:
         await app(scope, receive, send)

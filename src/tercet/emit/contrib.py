@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.metrics import Histogram, NoOpMeterProvider
 from opentelemetry.trace import Span
 
@@ -39,11 +39,18 @@ class ContribEdge(AsgiEdge):
         self._middleware = middleware
 
     async def _run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
-        _app.set(app)
-        _exchange.set(None)
         call = type(self._middleware).__call__
-        # Our hook on the class would take contrib's middleware for one that must stay out.
-        await getattr(call, "__wrapped__", call)(self._middleware, scope, receive, send)
+        # A request made within another one, in the same task, leaves that one as it was.
+        app_token, exchange_token = _app.set(app), _exchange.set(None)
+        # Contrib would take a span that the server left current for the parent.
+        context_token = attach(Context())
+        try:
+            # Our hook on the class would take contrib's middleware for one that must stay out.
+            await getattr(call, "__wrapped__", call)(self._middleware, scope, receive, send)
+        finally:
+            detach(context_token)
+            _exchange.reset(exchange_token)
+            _app.reset(app_token)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[OWNER] = exchange = _Borrowing(self, scope)
@@ -55,11 +62,15 @@ def _middleware_class() -> Any:
     try:
         from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
     except ImportError as error:
-        raise SetupError(
-            "http_edges (TERCET_HTTP_EDGES) must be tercet or off while contrib's edges are not installed, "
-            "got 'contrib'. Write tercet, or install tercet[contrib]."
-        ) from error
+        raise _not_installed() from error
     return OpenTelemetryMiddleware
+
+
+def _not_installed() -> SetupError:
+    return SetupError(
+        "http_edges (TERCET_HTTP_EDGES) must be tercet or off while contrib's edges are not installed, "
+        "got 'contrib'. Write tercet, or install tercet[contrib]."
+    )
 
 
 class _Borrowing(Exchange):
@@ -71,13 +82,18 @@ class _Borrowing(Exchange):
 
     def _noticed(self, message: Message) -> Message:
         # Contrib ends the span before we learn that the response is complete.
-        if self.route and message["type"] in ("http.response.start", "websocket.accept"):
-            self._span.update_name(span_name(self._method, self.route))
-            self._span.set_attribute("http.route", self.route)
+        if message["type"] in ("http.response.start", "websocket.accept"):
+            self._name_span()
         return super()._noticed(message)
 
+    def _name_span(self) -> None:
+        if self.route and self._span.is_recording():
+            self._span.update_name(span_name(self._method, self.route))
+            self._span.set_attribute("http.route", self.route)
+
     def _record_span(self, *_outcome: object) -> None:
-        """Leave it to contrib."""
+        """Name it; leave the rest to contrib."""
+        self._name_span()
 
     def _end_span(self) -> None:
         """Leave it to contrib."""
@@ -96,9 +112,15 @@ class _Completed:
 
 
 def install_httpx() -> None:
-    """Let contrib observe httpx, and httpx2 where it is installed."""
-    from opentelemetry.instrumentation import httpx
+    """Let contrib observe httpx, and httpx2 where it is installed.
 
+    Raises:
+        SetupError: The contrib package is not installed.
+    """
+    try:
+        from opentelemetry.instrumentation import httpx
+    except ImportError as error:
+        raise _not_installed() from error
     for name in ("HTTPXClientInstrumentor", "HTTPX2ClientInstrumentor"):
         instrumentor = getattr(httpx, name, None)
         if instrumentor is not None:

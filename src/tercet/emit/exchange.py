@@ -3,11 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import Any, Protocol
 
 from opentelemetry import propagate
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.metrics import Histogram
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import (
@@ -21,7 +21,14 @@ from opentelemetry.trace import (
 )
 
 from tercet.emit.correlation import HEADER, correlation_id, with_correlation_id
-from tercet.emit.http import FAILURE, error_type, known_method, server_attributes, span_name
+from tercet.emit.http import (
+    FAILURE,
+    error_type,
+    known_method,
+    known_scheme,
+    server_attributes,
+    span_name,
+)
 from tercet.emit.metrics import ActiveCounts
 
 Scope = MutableMapping[str, Any]
@@ -73,6 +80,12 @@ def _first(headers: HeaderMap, name: bytes) -> str | None:
     return values[0].decode("latin-1") if values else None
 
 
+def _tells_of_disconnect(error: BaseException) -> bool:
+    return (
+        isinstance(error, OSError | asyncio.CancelledError) or type(error).__name__ == "WebSocketDisconnect"
+    )
+
+
 class Exchange:
     """One request and its response: what is known of it so far, until it is recorded once.
 
@@ -86,6 +99,7 @@ class Exchange:
         "_active",
         "_context",
         "_ended",
+        "_ended_at",
         "_headers",
         "_method",
         "_span",
@@ -112,14 +126,16 @@ class Exchange:
         self.disconnected = self.finished = self._trailers = False
         self._with = instruments
         self._ended = 0.0
+        self._ended_at: int | None = None
         self._method = _WEBSOCKET if self.is_websocket else known_method(scope.get("method", ""))
         self._started = perf_counter()
-        self._active = (self._method, str(scope.get("scheme", "http")))
-        self._span, self._context = self._start_span(_by_name(scope["headers"]))
+        self._active = (self._method, known_scheme(scope.get("scheme", "http")))
+        self._span, self._context = self._start_span(_by_name(scope.get("headers", ())))
         self._headers = self._response_headers()
 
     def _start_span(self, headers: HeaderMap) -> tuple[Span, Context]:
-        parent = propagate.extract(headers, get_current(), _GETTER)
+        # Not the current context: servers start a request of a kept connection in that of an earlier one.
+        parent = propagate.extract(headers, Context(), _GETTER)
         method = "GET" if self.is_websocket else self._method
         host, agent = _first(headers, b"host"), _first(headers, b"user-agent")
         attributes = server_attributes(self.scope, method, host, agent)
@@ -145,7 +161,8 @@ class Exchange:
 
         async def watched_receive() -> Message:
             message = await receive()
-            if message["type"] in ("http.disconnect", "websocket.disconnect"):
+            # Servers say so after each complete response, too.
+            if message["type"] in ("http.disconnect", "websocket.disconnect") and not self._ended:
                 self.disconnected = True
             return message
 
@@ -168,7 +185,7 @@ class Exchange:
             self._fail(error)
             raise
         else:
-            self._finish(None if self.is_websocket or self._ended else self._why_incomplete())
+            self._finish(self._why_incomplete())
         finally:
             detach(token)
 
@@ -191,7 +208,7 @@ class Exchange:
 
     def _completes(self, message: Message) -> bool:
         kind = message["type"]
-        if kind == "http.response.body":
+        if kind in ("http.response.body", "http.response.zerocopysend"):
             return not message.get("more_body", False) and not self._trailers
         if kind == "http.response.trailers":
             return not message.get("more_trailers", False)
@@ -204,25 +221,26 @@ class Exchange:
         """
         self._ended = perf_counter()
         if (self.status or 0) < FAILURE:
-            self._finish(None)
+            self._finish(DISCONNECTED if self.disconnected else None)
+        else:
+            self._ended_at = time_ns()
 
     def _fail(self, error: BaseException) -> None:
         if self.finished:
-            self._log(logging.ERROR, "background_task_failed", error, {"error_type": error_type(error)})
-        elif self.is_websocket and self.disconnected:
+            self._log_late(error)
+        elif self.is_websocket and self.disconnected and _tells_of_disconnect(error):
             self._finish(None)
-        elif self.disconnected:
-            self._finish(DISCONNECTED)
+        elif self.disconnected and not self.is_websocket:
+            self._finish(DISCONNECTED, error)
         else:
-            if (
-                self.status is None
-                and not self.is_websocket
-                and not isinstance(error, asyncio.CancelledError)
-            ):
+            if self.status is None and not isinstance(error, asyncio.CancelledError):
                 self.status = FAILURE  # What every ASGI server then answers.
             self._finish(error_type(error), error)
 
-    def _why_incomplete(self) -> str:
+    def _why_incomplete(self) -> str | None:
+        """Say what is missing when the application has returned; None when nothing is."""
+        if self._ended or (self.is_websocket and self.status is not None):
+            return None
         return DISCONNECTED if self.disconnected else INCOMPLETE
 
     def _finish(self, failure: str | None, error: BaseException | None = None) -> None:
@@ -243,7 +261,7 @@ class Exchange:
         self._end_span()
 
     def _end_span(self) -> None:
-        self._span.end()
+        self._span.end(self._ended_at)
 
     def _outcome(self, failure: str | None) -> dict[str, str | int]:
         known = {
@@ -266,6 +284,12 @@ class Exchange:
             span.record_exception(error)
         if failure is not None:
             span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}" if error else None)
+
+    def _log_late(self, error: BaseException) -> None:
+        """Log what background work raised after the response."""
+        is_cancelled = isinstance(error, asyncio.CancelledError)
+        level, shown = (logging.WARNING, None) if is_cancelled else (logging.ERROR, error)
+        self._log(level, "background_task_failed", shown, {"error_type": error_type(error)})
 
     def _log_outcome(self, seconds: float, failure: str | None, error: BaseException | None) -> None:
         fields = {"status": self.status, "duration_ms": round(seconds * 1000, 2), "error_type": failure}

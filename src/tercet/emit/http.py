@@ -5,7 +5,7 @@ https://opentelemetry.io/docs/specs/semconv/http/ is the source of every name an
 
 import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
 Attributes = dict[str, str | int]
 
@@ -15,11 +15,13 @@ REDACTED = "REDACTED"
 FAILURE = 500
 CLIENT_FAILURE = 400
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_SEPARATOR = r"[-_.\[\]]"
 # The signing parameters that the conventions name, and what services call their secrets.
 _SECRET_PARAMETER = re.compile(
-    r"(?i)(^|[-_.])(awsaccesskeyid|signature|sig|credential|token|password|passwd|pwd|secret|api[-_]?key|auth|code|jwt|session)([-_.]|$)"
-    r"|token$|secret$|password$"
+    rf"(?i)(^|{_SEPARATOR})(awsaccesskeyid|signature|sig|credential|token|password|passwd|pwd|passphrase|secret|key"
+    rf"|apikey|accesskey|auth|code|jwt|session)({_SEPARATOR}|$)|token$|secret$|password$|apikey$"
 ).search
+_MAY_HIDE_SECRETS = re.compile("[@?#]").search
 
 
 def known_method(method: str) -> str:
@@ -29,6 +31,15 @@ def known_method(method: str) -> str:
     ('GET', '_OTHER')
     """
     return method if method in METHODS else OTHER
+
+
+def known_scheme(scheme: str) -> str:
+    """Return the scheme if it is one of the web's, so that a caller cannot make new series.
+
+    >>> known_scheme("https"), known_scheme("gopher")
+    ('https', '_OTHER')
+    """
+    return scheme if scheme in _PORTS else OTHER
 
 
 def span_name(method: str, route: str | None) -> str:
@@ -54,7 +65,8 @@ def redacted_query(query: str) -> str:
 
 def _redacted_parameter(parameter: str) -> str:
     key, equals, _ = parameter.partition("=")
-    return f"{key}={REDACTED}" if equals and _SECRET_PARAMETER(key) else parameter
+    name = unquote_plus(key) if "%" in key else key
+    return f"{key}={REDACTED}" if equals and _SECRET_PARAMETER(name) else parameter
 
 
 def redacted_url(url: str) -> str:
@@ -63,13 +75,14 @@ def redacted_url(url: str) -> str:
     >>> redacted_url("https://me:pw@shop.example/pay?token=1#top")
     'https://REDACTED:REDACTED@shop.example/pay?token=REDACTED#top'
     """
-    if "@" not in url and "?" not in url:
+    if not _MAY_HIDE_SECRETS(url):
         return url
     parts = urlsplit(url)
     netloc = (
         f"{REDACTED}:{REDACTED}@{parts.netloc.rpartition('@')[2]}" if "@" in parts.netloc else parts.netloc
     )
-    return urlunsplit(parts._replace(netloc=netloc, query=redacted_query(parts.query)))
+    query, fragment = redacted_query(parts.query), redacted_query(parts.fragment)
+    return urlunsplit(parts._replace(netloc=netloc, query=query, fragment=fragment))
 
 
 def host_and_port(

@@ -5,6 +5,7 @@ their own, as the conventions want it, and test transports are covered too.
 """
 
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,6 +29,7 @@ from tercet.emit.http import (
 )
 from tercet.emit.metrics import build_histogram
 
+logger = logging.getLogger("tercet")
 _MEASURED = frozenset(HTTP_CLIENT_DURATION.attributes)
 
 
@@ -65,10 +67,11 @@ class HttpxEdge:
         token = attach(context)
         try:
             propagate.inject(request.headers, context)
-            yield functools.partial(_note_response, outcome)
+            yield functools.partial(_note_response, span, outcome)
         except BaseException as error:
             outcome["error.type"] = error_type(error)
             span.record_exception(error)
+            span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
             raise
         finally:
             detach(token)
@@ -76,19 +79,18 @@ class HttpxEdge:
 
     def _finish(self, span: Span, attributes: Attributes, outcome: Attributes, seconds: float) -> None:
         span.set_attributes(outcome)
-        if "error.type" in outcome:
-            span.set_status(StatusCode.ERROR)
         known = {**attributes, **outcome}
         measured = {key: value for key, value in known.items() if key in _MEASURED}
         self._duration.record(seconds, measured, set_span_in_context(span))
         span.end()
 
 
-def _note_response(outcome: Attributes, response: Any) -> None:
+def _note_response(span: Span, outcome: Attributes, response: Any) -> None:
     outcome["http.response.status_code"] = response.status_code
     outcome["network.protocol.version"] = response.http_version.removeprefix("HTTP/")
     if response.status_code >= CLIENT_FAILURE:
         outcome["error.type"] = str(response.status_code)
+        span.set_status(StatusCode.ERROR)
 
 
 _installed: HttpxEdge | None = None
@@ -108,8 +110,11 @@ def _edge() -> HttpxEdge | None:
 
 def _hook(module: Any) -> None:
     for client, hook in ((module.Client, _hooked_sync), (module.AsyncClient, _hooked_async)):
-        if not hasattr(client._send_single_request, "tercet"):
-            client._send_single_request = hook(client._send_single_request)
+        original = getattr(client, "_send_single_request", None)
+        if original is None:
+            logger.warning("%s is of an unknown kind; its requests go out unobserved.", module.__name__)
+        elif not hasattr(original, "tercet"):
+            client._send_single_request = hook(original)
             client._send_single_request.tercet = True
 
 

@@ -1,0 +1,98 @@
+import os
+import threading
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from tercet.declare.metric import HTTP_SERVER_ACTIVE, HTTP_SERVER_DURATION
+from tercet.emit.metrics import ActiveCounts, build_histogram
+
+
+@pytest.fixture
+def reader():
+    return InMemoryMetricReader()
+
+
+@pytest.fixture
+def meter(reader):
+    return MeterProvider([reader]).get_meter("test")
+
+
+def collected(reader):
+    """The only metric there is."""
+    (metric,) = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+    return metric
+
+
+def counts(reader):
+    """The value of each series, by its attributes."""
+    return {tuple(point.attributes.values()): point.value for point in collected(reader).data.data_points}
+
+
+def test_a_declared_histogram_becomes_an_instrument(reader, meter):
+    """With its name, unit, help and buckets."""
+    build_histogram(meter, HTTP_SERVER_DURATION).record(0.3)
+    metric = collected(reader)
+    assert (metric.name, metric.unit, metric.description) == (
+        "http.server.request.duration",
+        "s",
+        "Duration of HTTP server requests.",
+    )
+    assert tuple(metric.data.data_points[0].explicit_bounds) == HTTP_SERVER_DURATION.buckets
+
+
+def test_what_goes_on_is_counted_by_attributes(reader, meter):
+    """As a sum that goes up and down."""
+    active = ActiveCounts(meter, HTTP_SERVER_ACTIVE)
+    active.step(("GET", "http"), 1)
+    active.step(("GET", "http"), 1)
+    active.step(("POST", "https"), 1)
+    active.step(("GET", "http"), -1)
+    metric = collected(reader)
+    assert (metric.name, metric.unit, metric.data.is_monotonic) == (
+        "http.server.active_requests",
+        "{request}",
+        False,
+    )
+    assert dict(metric.data.data_points[0].attributes) == {"http.request.method": "GET", "url.scheme": "http"}
+    assert counts(reader) == {("GET", "http"): 1, ("POST", "https"): 1}
+
+
+def test_a_series_that_is_at_rest_is_told_as_zero(reader, meter):
+    """It does not vanish, and it is never below."""
+    active = ActiveCounts(meter, HTTP_SERVER_ACTIVE)
+    active.step(("GET", "http"), 1)
+    active.step(("GET", "http"), -1)
+    active.step(("GET", "http"), -1)
+    assert counts(reader) == {("GET", "http"): 0}
+
+
+def test_threads_lose_no_step(reader, meter):
+    """Several loops may run in one process."""
+    active = ActiveCounts(meter, HTTP_SERVER_ACTIVE)
+
+    def steps():
+        for _ in range(2000):
+            active.step(("GET", "http"), 1)
+
+    threads = [threading.Thread(target=steps) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts(reader) == {("GET", "http"): 8000}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="This system does not fork.")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_starts_at_zero(meter):
+    """What its parent is doing is not going on in the child, even when a step is being made."""
+    active = ActiveCounts(meter, HTTP_SERVER_ACTIVE)
+    active.step(("GET", "http"), 1)
+    with active._lock:
+        child = os.fork()
+        if child == 0:
+            active.step(("POST", "http"), 1)
+            os._exit(0 if active._counts == {("POST", "http"): 1} else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
