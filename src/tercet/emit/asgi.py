@@ -10,7 +10,7 @@ from opentelemetry.context import Context, attach, create_key, detach, get_value
 from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
 from tercet.declare.metric import DURATION_BUCKETS, HTTP_SERVER_ACTIVE, HTTP_SERVER_DURATION
-from tercet.emit.exchange import App, Exchange, Receive, Scope, Send
+from tercet.emit.exchange import App, Exchange, Receive, Scope, Send, tell_of_trouble
 from tercet.emit.metrics import ActiveCounts, build_histogram
 
 #: The key under which the owner of a request stands in the ASGI scope; who finds it there stays out.
@@ -90,8 +90,13 @@ class AsgiEdge:
         return path in self.excluded_paths or bool(root and path.removeprefix(root) in self.excluded_paths)
 
     async def _run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[OWNER] = exchange = Exchange(self, scope)
-        await exchange.run(app, receive, send)
+        try:
+            scope[OWNER] = exchange = Exchange(self, scope)
+        except Exception as trouble:  # of a foreign processor or propagator
+            tell_of_trouble(trouble)
+            await app(scope, receive, send)
+        else:
+            await exchange.run(app, receive, send)
 
 
 async def _run_excluded(app: App, scope: Scope, receive: Receive, send: Send) -> None:

@@ -20,6 +20,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from tercet.declare.pace import Pace
 from tercet.emit.correlation import HEADER, correlation_id, with_correlation_id
 from tercet.emit.http import (
     FAILURE,
@@ -40,6 +41,7 @@ HeaderMap = dict[bytes, list[bytes]]
 
 DISCONNECTED = "client_disconnected"
 INCOMPLETE = "incomplete_response"
+_minutely = Pace()
 _WEBSOCKET = "WS"
 _CORRELATION_HEADER = HEADER.lower().encode()
 
@@ -78,6 +80,12 @@ def _by_name(headers: Iterable[tuple[bytes, bytes]]) -> HeaderMap:
 def _first(headers: HeaderMap, name: bytes) -> str | None:
     values = headers.get(name)
     return values[0].decode("latin-1") if values else None
+
+
+def tell_of_trouble(trouble: Exception) -> None:
+    """Say, once a minute, that telemetry failed; whoever is served never notices."""
+    if _minutely.allows():
+        logging.getLogger("tercet").warning("A request could not be observed: %r", trouble)
 
 
 def _tells_of_disconnect(error: BaseException) -> bool:
@@ -247,6 +255,12 @@ class Exchange:
         if self.finished:
             return
         self.finished = True
+        try:
+            self._record(failure, error)
+        except Exception as trouble:
+            tell_of_trouble(trouble)
+
+    def _record(self, failure: str | None, error: BaseException | None) -> None:
         seconds = (self._ended or perf_counter()) - self._started
         if failure is None and (self.status or 0) >= FAILURE:
             failure = str(self.status)

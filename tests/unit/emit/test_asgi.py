@@ -9,7 +9,7 @@ from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as Contri
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import SpanKind
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -270,3 +270,29 @@ def test_paths_match_whole_or_by_prefix(path, expected):
 def test_no_patterns_exclude_nothing():
     """A setting."""
     assert "/" not in Paths([])
+
+
+class Failing(SpanProcessor):
+    def on_start(self, span, parent_context=None):
+        raise RuntimeError("no start")
+
+    def on_end(self, span):
+        raise RuntimeError("no end")
+
+
+class FailingAtTheEnd(Failing):
+    def on_start(self, span, parent_context=None):
+        pass
+
+
+@pytest.mark.parametrize("processor", [Failing(), FailingAtTheEnd()])
+def test_a_processor_that_fails_fails_no_request(processor):
+    """A foreign span processor that raises costs the telemetry of the request, not the request."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+    edge = AsgiEdge(tracer_provider=provider)
+
+    async def app(scope, receive, send):
+        await edge.observe(PlainTextResponse("ok"), scope, receive, send)
+
+    assert body_of(play(app, http_scope("/x/1"))) == "ok"
