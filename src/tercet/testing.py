@@ -26,6 +26,9 @@ from tercet.configure.logs import build_log_stream
 from tercet.configure.setup import current, setup_process
 from tercet.declare.settings import Settings
 from tercet.emit.logs import install
+from tercet.errors import SetupError
+
+__all__ = ["Capture", "Measured", "capture", "span_tree"]
 
 P = TypeVar("P")
 
@@ -54,6 +57,10 @@ class Measured:
     value: float
     count: int
 
+    def plus(self, later: "Measured") -> "Measured":
+        """Add what the same series measured later."""
+        return Measured(self.attributes, self.value + later.value, self.count + later.count)
+
 
 @dataclass(slots=True)
 class Capture:
@@ -66,33 +73,43 @@ class Capture:
 
     spans: list[ReadableSpan] = field(default_factory=list)
     logs: list[ReadableLogRecord] = field(default_factory=list)
-    _measured: dict[str, list[Measured]] = field(default_factory=dict)
+    _measured: dict[str, dict[frozenset[Any], Measured]] = field(default_factory=dict)
 
     def measured(self, name: str) -> list[Measured]:
         """Return what the metric `name` has measured so far, one entry a series; empty when nothing."""
-        self._collect()
-        return self._measured.get(name, [])
+        if _keeper().open is self:
+            self._collect()
+        return list(self._measured.get(name, {}).values())
 
     def _collect(self) -> None:
         for metric in _collected(_keeper().reader):
-            self._measured.setdefault(metric.name, []).extend(_points(metric))
+            adds_up = getattr(metric.data, "aggregation_temporality", None) is AggregationTemporality.DELTA
+            series = self._measured.setdefault(metric.name, {})
+            for key, point in _points(metric):
+                before = series.get(key) if adds_up else None
+                series[key] = point if before is None else before.plus(point)
 
 
 @contextmanager
 def capture() -> Iterator[Capture]:
     """Collect everything that this process emits, until the block ends.
 
-    Sets tercet up if nothing is yet, sending nothing anywhere. One capture is open at a time.
+    Sets tercet up if nothing is yet, sending nothing anywhere.
+
+    Raises:
+        SetupError: Another capture is open; there is one at a time.
     """
     keeper = _keeper()
-    with keeper.lock:
-        _collected(keeper.reader)  # what happened before is not ours
+    if not keeper.lock.acquire(blocking=False):
+        raise SetupError("capture() must be the only one open, got another. Close that first, or use it.")
+    try:
+        list(_collected(keeper.reader))  # what happened before is not ours
         keeper.open = seen = Capture()
-        try:
-            yield seen
-        finally:
-            seen._collect()
-            keeper.open = None
+        yield seen
+        seen._collect()
+    finally:
+        keeper.open = None
+        keeper.lock.release()
 
 
 def span_tree(spans: Sequence[ReadableSpan]) -> str:
@@ -132,7 +149,11 @@ class _Keeper(SpanProcessor, LogRecordProcessor):
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         if self.open is not None:
             resource = log_record.resource or Resource.get_empty()
-            self.open.logs.append(ReadableLogRecord(log_record.log_record, resource))
+            self.open.logs.append(
+                ReadableLogRecord(
+                    log_record.log_record, resource, instrumentation_scope=log_record.instrumentation_scope
+                )
+            )
 
     def shutdown(self) -> None:
         """Keep on; the pipelines end, not the captures."""
@@ -143,12 +164,10 @@ class _Keeper(SpanProcessor, LogRecordProcessor):
 
 @functools.cache
 def _keeper() -> _Keeper:
-    if current() is None:
-        settings = setup_process(Settings.load({}, service_name="test", **_NOWHERE)).settings
-        # An exporter of logs is what makes the stream emit records; here the keeper stands in for one.
-        install(
-            build_log_stream(settings, "test", _provider(LoggerProvider, _logs.get_logger_provider()), {})
-        )
+    handle = current() or setup_process(Settings.load({}, service_name="test", **_NOWHERE))
+    # An exporter of logs is what makes the stream emit records; here the keeper stands in for one.
+    provider = _provider(LoggerProvider, _logs.get_logger_provider())
+    install(build_log_stream(handle.settings, handle.settings.service_name, provider, {}))
     keeper = _Keeper()
     _provider(TracerProvider, trace.get_tracer_provider()).add_span_processor(keeper)
     _provider(LoggerProvider, _logs.get_logger_provider()).add_log_record_processor(keeper)
@@ -168,11 +187,8 @@ def _collected(reader: InMemoryMetricReader) -> Iterable[Any]:
             yield from scope.metrics
 
 
-def _points(metric: Any) -> Iterator[Measured]:
+def _points(metric: Any) -> Iterator[tuple[frozenset[Any], Measured]]:
     for point in metric.data.data_points:
         attributes = dict(point.attributes or {})
-        value = getattr(point, "value", None)
-        if value is None:
-            yield Measured(attributes, point.sum, point.count)
-        else:
-            yield Measured(attributes, value, 1)
+        value, count = (point.value, 1) if hasattr(point, "value") else (point.sum, point.count)
+        yield frozenset(attributes.items()), Measured(attributes, value, count)

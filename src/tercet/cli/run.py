@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 
-from tercet.declare.settings import Row, rows
+from tercet.declare.settings import Slot, slots
 
 HELP = "Run a command with traces, metrics and logs, without changing its code."
 _NOT_FOUND = 127
@@ -13,9 +13,10 @@ _NOT_FOUND = 127
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take every setting as an option, then the command."""
-    for name, row in rows():
+    for slot in slots():
+        about = f"for {slot.signal} alone" if slot.signal else slot.row.help
         parser.add_argument(
-            f"--{name.replace('_', '-')}", metavar="VALUE", help=f"{row.help} ({row.variables[0]})"
+            f"--{slot.name.replace('_', '-')}", metavar="VALUE", help=f"{about} ({slot.variables[0]})"
         )
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the command, after --")
 
@@ -32,18 +33,18 @@ def run(arguments: argparse.Namespace) -> int:
     if shutil.which(command[0]) is None:
         print(f"tercet run: {command[0]}: command not found", file=sys.stderr)
         return _NOT_FOUND
-    for name, row in rows():
-        value = getattr(arguments, name)
+    for slot in slots():
+        value = getattr(arguments, slot.name)
         if value is not None:
-            os.environ[row.variables[0]] = _as_variable(value, row)
+            os.environ[slot.variables[0]] = _as_variable(value, slot)
     os.environ |= {"OTEL_PYTHON_DISTRO": "tercet", "OTEL_PYTHON_CONFIGURATOR": "tercet"}
     return _become(command)
 
 
-def _as_variable(value: str, row: Row) -> str:
+def _as_variable(value: str, slot: Slot) -> str:
     """Options are in seconds throughout; some variables of the specification are not."""
     try:
-        return str(float(value) * 1000) if row.milliseconds else value
+        return str(float(value) * 1000) if slot.row.milliseconds else value
     except ValueError:
         return value  # The service says what is wrong with it, and starts.
 

@@ -59,7 +59,7 @@ def _share(argument: str) -> float:
         share = math.nan
     if not 0 <= share <= 1:
         raise SettingsError(
-            f"OTEL_TRACES_SAMPLER_ARG must be a number from 0 to 1, got {argument!r}. "
+            f"traces_sampler_arg (OTEL_TRACES_SAMPLER_ARG) must be a number from 0 to 1, got {argument!r}. "
             "Write 0.1 to keep one trace in ten."
         )
     return share
@@ -69,8 +69,8 @@ def _installed(name: str, argument: str) -> Sampler:
     found = list(entry_points(group="opentelemetry_traces_sampler", name=name))
     if not found:
         raise SettingsError(
-            f"OTEL_TRACES_SAMPLER must be a sampler of the specification or an installed one, got {name!r}. "
-            "Write parentbased_traceidratio."
+            "traces_sampler (OTEL_TRACES_SAMPLER) must be a sampler of the specification or installed, "
+            f"got {name!r}. Write parentbased_traceidratio."
         )
     sampler: Sampler = found[0].load()(argument)
     return sampler

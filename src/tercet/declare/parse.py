@@ -7,6 +7,7 @@ the name; whoever knows the name the user typed finishes the sentence.
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -62,7 +63,7 @@ def number(low: float, high: float, mend: str) -> Parser[float]:
     def parse(value: object) -> float:
         try:
             parsed = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             parsed = math.nan
         if not (low <= parsed <= high and math.isfinite(parsed)):
             raise Unusable(rule, mend)
@@ -161,7 +162,11 @@ def levels(value: object) -> Mapping[str, str]:
     >>> dict(levels("orders=debug,sqlalchemy.engine=WARN"))
     {'orders': 'DEBUG', 'sqlalchemy.engine': 'WARNING'}
     """
-    return MappingProxyType({logger: level(name) for logger, name in pairs(value).items()})
+    try:
+        return MappingProxyType({logger: level(name) for logger, name in pairs(value).items()})
+    except Unusable:
+        rule = f"a list of logger=level pairs, each level one of {', '.join(LEVELS)}"
+        raise Unusable(rule, "Write orders=DEBUG,sqlalchemy.engine=WARNING.") from None
 
 
 def buckets(value: object) -> tuple[float, ...]:
@@ -174,7 +179,7 @@ def buckets(value: object) -> tuple[float, ...]:
         value = [bound for bound in value.replace(",", " ").split() if bound]
     try:
         bounds = tuple(float(bound) for bound in value)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         bounds = ()
     rising = all(low < high for low, high in itertools.pairwise(bounds))
     if not (bounds and rising and bounds[0] > 0 and math.isfinite(bounds[-1])):
@@ -199,6 +204,10 @@ def url(value: object) -> str:
     return address
 
 
+# `user:password@` in front of a host, with the scheme or without it.
+_CREDENTIALS = re.compile(r"(?<=://)\S*@|^[^/@\s:]+:(?!//)\S*@")
+
+
 def shown(value: Any, *, secret: bool = False) -> str:
     """Show a value in a message or a listing, with what is secret hidden.
 
@@ -207,9 +216,8 @@ def shown(value: Any, *, secret: bool = False) -> str:
     """
     if secret and value:
         return "<hidden>"
-    if isinstance(value, str) and "@" in value and "://" in value:
-        scheme, _, rest = value.partition("://")
-        value = f"{scheme}://<hidden>@{rest.rpartition('@')[2]}"
+    if isinstance(value, str):
+        value = _CREDENTIALS.sub("<hidden>@", value)
     if isinstance(value, MappingProxyType):
         value = dict(value)
     whole_text = repr(value)

@@ -140,7 +140,7 @@ class Settings:
     # fmt: on
 
     @classmethod
-    def load(cls, environ: Mapping[str, str], **arguments: Any) -> Self:
+    def load(cls, environ: Mapping[str, str], /, **arguments: Any) -> Self:
         """Load the settings: arguments over variables over tercet.toml over defaults.
 
         An argument that is None counts as not given.
@@ -159,7 +159,7 @@ class Settings:
         _refuse_unknown(filed, where)
         values: dict[str, Any] = {}
         overrides: dict[tuple[str, str], Any] = {}
-        for slot in _slots():
+        for slot in slots():
             found = _find(slot, given, environ, filed, where)
             if found is not None and slot.signal:
                 overrides[slot.signal, slot.field] = found.value
@@ -185,8 +185,8 @@ class Settings:
             for row_field in fields(self)
             if row_field.name.startswith("otlp_")
         }
-        if (signal, "otlp_endpoint") not in self.overrides:
-            values["endpoint"] = _default_endpoint(values["endpoint"], values["protocol"], signal)
+        own = self.overrides.get((signal, "otlp_endpoint"))
+        values["endpoint"] = own or _default_endpoint(self.otlp_endpoint, values["protocol"], signal)
         return Otlp(**values)
 
     def shown(self) -> dict[str, str]:
@@ -217,8 +217,16 @@ def rows() -> Iterator[tuple[str, Row]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Slot:
-    """A place a value can come to: a row, or a row for one signal."""
+class Slot:
+    """Name a place a value can come to: a row, or a row for one signal.
+
+    Attributes:
+        field: The field of `Settings` that the row describes.
+        row: The row.
+        name: What the user calls it: the field, or `otlp_traces_endpoint` and the like.
+        variables: The environment variables that set it.
+        signal: The only signal it is for.
+    """
 
     field: str
     row: Row
@@ -232,12 +240,13 @@ class _Found:
     value: Any
 
 
-def _slots() -> Iterator[_Slot]:
+def slots() -> Iterator[Slot]:
+    """Walk all places a value can come to: the rows, each followed by its own for single signals."""
     for name, row in rows():
-        yield _Slot(name, row, name, row.variables)
+        yield Slot(name, row, name, row.variables)
         for signal in SIGNALS if row.per_signal else ():
             variables = tuple(v.replace("OTLP_", f"OTLP_{signal.upper()}_") for v in row.variables)
-            yield _Slot(name, row, _signal_field(name, signal), variables, signal)
+            yield Slot(name, row, _signal_field(name, signal), variables, signal)
 
 
 def _signal_field(name: str, signal: str) -> str:
@@ -245,7 +254,7 @@ def _signal_field(name: str, signal: str) -> str:
 
 
 def _find(
-    slot: _Slot, given: Mapping[str, Any], environ: Mapping[str, str], filed: Mapping[str, Any], where: str
+    slot: Slot, given: Mapping[str, Any], environ: Mapping[str, str], filed: Mapping[str, Any], where: str
 ) -> _Found | None:
     if slot.name in given:
         return _parsed(slot, given[slot.name], slot.name)
@@ -258,7 +267,7 @@ def _find(
     return None
 
 
-def _parsed(slot: _Slot, value: object, name: str, *, milliseconds: bool = False) -> _Found:
+def _parsed(slot: Slot, value: object, name: str, *, milliseconds: bool = False) -> _Found:
     try:
         return _Found(slot.row.parse(_in_seconds(value) if milliseconds else value))
     except parse.Unusable as unusable:
@@ -279,19 +288,19 @@ def _filed(environ: Mapping[str, str]) -> tuple[Mapping[str, Any], str]:
     path = Path(named or CONFIG_FILE)
     try:
         with path.open("rb") as file:
-            return tomllib.load(file), path.name
+            return tomllib.load(file), str(path)
     except FileNotFoundError:
         if named:
             raise SettingsError(
                 f"{CONFIG_VARIABLE} must be a file that exists, got {named!r}. Correct the path or unset it."
             ) from None
-        return {}, path.name
+        return {}, str(path)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path.name} must be readable TOML, got {error}. Correct the file.") from error
+        raise SettingsError(f"{path} must be readable TOML, got {error}. Correct the file.") from error
 
 
 def _refuse_unknown(names: Mapping[str, Any], where: str) -> None:
-    known = [slot.name for slot in _slots()]
+    known = [slot.name for slot in slots()]
     for name in names:
         if name not in known:
             raise UnknownSettingError(f"{where} has no setting {name!r}. {_suggestion(name, known)}")
@@ -308,7 +317,7 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
     >>> unknown_variables({"TERCET_LOG_LEVLE": "INFO"})
     {'TERCET_LOG_LEVLE': "Did you mean 'TERCET_LOG_LEVEL'?"}
     """
-    known = [CONFIG_VARIABLE, *(variable for slot in _slots() for variable in slot.variables)]
+    known = [CONFIG_VARIABLE, *(variable for slot in slots() for variable in slot.variables)]
     return {
         name: _suggestion(name, [k for k in known if k.startswith("TERCET_")])
         for name in environ

@@ -68,11 +68,14 @@ def flaw(value: str) -> str:
     return "" if _USABLE(value) else "characters"
 
 
+# Made once: without a provider, the API keeps every instrument it is ever asked for.
+_replaced = metrics.get_meter("tercet").create_counter(
+    CORRELATION_REPLACED.name, CORRELATION_REPLACED.unit, CORRELATION_REPLACED.help
+)
+
+
 def _count_replaced(reason: str) -> None:
-    metric = CORRELATION_REPLACED
-    # The API hands the same instrument back for the same name, so there is nothing to keep here.
-    counter = metrics.get_meter("tercet").create_counter(metric.name, metric.unit, metric.help)
-    counter.add(1, {"reason": reason})
+    _replaced.add(1, {"reason": reason})
 
 
 class CorrelationPropagator(TextMapPropagator):
@@ -100,11 +103,14 @@ class CorrelationPropagator(TextMapPropagator):
         return context
 
     def _with_first(self, values: list[str], context: Context) -> Context:
-        reason = "ambiguous" if len(set(values)) > 1 else flaw(values[0])
+        value = values[0]
+        ambiguous = any(other != value for other in values)
+        # Carriers that are no HTTP headers hold anything: bytes and numbers too.
+        reason = "ambiguous" if ambiguous else flaw(value) if isinstance(value, str) else "characters"
         if reason:
             self._count_replaced(reason)
             return context
-        return with_correlation_id(values[0], context)
+        return with_correlation_id(value, context)
 
     def inject(
         self,

@@ -5,7 +5,9 @@ where all of them pass exactly once, `Logger.callHandlers`, and handlers that wo
 the terminal again are kept quiet. Files, sockets and whatever else the application handles are its own.
 """
 
+import functools
 import logging
+import os
 import sys
 import threading
 import traceback
@@ -21,7 +23,6 @@ from opentelemetry.trace import format_span_id, format_trace_id, get_current_spa
 from tercet.emit.asgi import is_excluded
 from tercet.emit.correlation import correlation_id
 from tercet.emit.http import error_type
-from tercet.errors import TercetError
 
 Fields = dict[str, Any]
 Render = Callable[[Fields], str]
@@ -37,15 +38,22 @@ STANDARD = (
     "span_id",
     "correlation_id",
 )
+#: What each record says itself, so that structlog's processors need not.
+SAID_BY_RECORDS = ("timestamp", "level", "logger")
+#: The attribute of a record that holds fields whose names a record has for itself.
+FIELDS = "_tercet_fields"
+_TAKEN = "_tercet_taken"  # whether a line was written for this record; absent on records not taken yet
 # Who sends telemetry must not be telemetry: these would feed themselves.
-_EXPORTERS = ("opentelemetry", "tercet.export", "urllib3", "requests", "grpc")
+_EXPORTERS = ("opentelemetry.", "tercet.export.", "urllib3.", "requests.", "grpc.")
 _ACCESS_LOGGERS = frozenset({"uvicorn.access", "hypercorn.access", "gunicorn.access"})
 # What the machinery of logging, uvicorn, structlog and contrib put on a record, and nobody wants to read.
 _NOT_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "message", "asctime", "taskName", "color_message", "_logger", "_name", "_record", "_from_structlog",
-    "otelTraceID", "otelSpanID", "otelTraceSampled", "otelServiceName",
+    FIELDS, _TAKEN, "otelTraceID", "otelSpanID", "otelTraceSampled", "otelServiceName",
 }  # fmt: skip
 _DEEPEST = 6
+_BIGGEST = 2**63 - 1  # whole number that OTLP has
+_UNSHOWABLE = "<{} that cannot be shown>"
 _SEVERITIES = (
     (logging.CRITICAL, "FATAL", SeverityNumber.FATAL),
     (logging.ERROR, "ERROR", SeverityNumber.ERROR),
@@ -85,18 +93,19 @@ class LogStream:
         self._told_of_floor = False
         self._tell_again_at = 0.0
         self.failed = 0
+        self._unlock_writing()
+        os.register_at_fork(after_in_child=self._unlock_writing)
+
+    def _unlock_writing(self) -> None:
+        """Start with a free lock: in a forked child, whoever held the parent's is not there to free it."""
+        self._writing = threading.Lock()
 
     def take(self, record: logging.LogRecord) -> None:
-        """Send one record on; never raise, and never take in what sending it logs itself."""
-        if getattr(self._busy, "with_a_record", False) or self._refuses(record):
+        """Send one record on, once; never raise, and never take in what sending it logs itself."""
+        if getattr(self._busy, "with_a_record", False) or _TAKEN in vars(record):
             return
-        self._busy.with_a_record = True
-        try:
-            self._send(record, get_current())
-        except Exception as error:
-            self._tell_of_failure(record, error)
-        finally:
-            self._busy.with_a_record = False
+        vars(record)[_TAKEN] = self.writes_lines
+        self._attempt(record, self._send_unless_refused)
 
     def _refuses(self, record: logging.LogRecord) -> bool:
         if record.levelno < self._floor:
@@ -123,15 +132,33 @@ class LogStream:
                     f"tercet: {self.failed} log records lost, last of {record.name}: {error!r}\n"
                 )
 
-    def _send(self, record: logging.LogRecord, context: Context) -> None:
-        own = own_fields(record)
-        message = message_of(record)
-        if self._render is not None:
-            self._write(self._render(self._line(record, message, context) | _renamed(own)))
+    def _send_unless_refused(self, record: logging.LogRecord) -> None:
+        if self._refuses(record):
+            return
+        context = get_current()
+        # Not yet busy: this runs `__str__` of what the caller gave, which may log itself.
+        message, own = message_of(record), own_fields(record)
+        fields = self._standard(record, message, context)
+        own = _renamed(own, fields)
+        self._busy.with_a_record = True
+        try:
+            # Apart, so that a closed stdout does not stop what goes to the collector.
+            self._attempt(record, self._write_line, fields | own)
+            self._attempt(record, self._emit, message, own, context)
+        finally:
+            self._busy.with_a_record = False
+
+    def _attempt(self, record: logging.LogRecord, send: Callable[..., None], *what: Any) -> None:
+        try:
+            send(record, *what)
+        except Exception as error:
+            self._tell_of_failure(record, error)
+
+    def _emit(self, record: logging.LogRecord, message: str, own: Fields, context: Context) -> None:
         if self._provider is not None and not _is_exporting(record, context):
             self._provider.get_logger(record.name).emit(_otlp_record(record, message, own, context))
 
-    def _line(self, record: logging.LogRecord, message: str, context: Context) -> Fields:
+    def _standard(self, record: logging.LogRecord, message: str, context: Context) -> Fields:
         ids = get_current_span(context).get_span_context()
         return {
             "timestamp": record.created,
@@ -144,10 +171,16 @@ class LogStream:
             "correlation_id": correlation_id(context),
         }
 
-    def _write(self, line: str) -> None:
+    def _write_line(self, _record: logging.LogRecord, fields: Fields) -> None:
         stream = self._stream or sys.stdout
-        if stream is not None:  # a service without a console has none
-            stream.write(line + "\n")
+        if self._render is None or stream is None:  # a service without a console has no stdout
+            return
+        line = self._render(fields) + "\n"
+        with self._writing:  # a stream splits lines that are longer than its buffer
+            try:
+                stream.write(line)
+            except UnicodeEncodeError:
+                stream.write(line.encode("ascii", "backslashreplace").decode())
             stream.flush()
 
 
@@ -158,25 +191,26 @@ def message_of(record: logging.LogRecord) -> str:
     "%d items ('three',)"
     """
     if isinstance(record.msg, dict) and "event" in record.msg:  # structlog's wrap_for_formatter
-        return str(record.msg["event"])
+        return _text(record.msg["event"])
     try:
-        return record.getMessage()
+        return _sayable(record.getMessage())
     except Exception:
-        return f"{record.msg} {record.args}"
+        return f"{_text(record.msg)} {_text(record.args)}"
 
 
 def own_fields(record: logging.LogRecord) -> Fields:
     """Collect what the caller added to a record, and the exception it carries, as plain data."""
-    own = {key: plain(value) for key, value in vars(record).items() if key not in _NOT_FIELDS}
+    given = {key: value for key, value in vars(record).items() if key not in _NOT_FIELDS}
+    given |= vars(record).get(FIELDS, {})
     if isinstance(record.msg, dict) and "event" in record.msg:
-        bound = {key: value for key, value in record.msg.items() if key not in ("event", *STANDARD)}
-        own.update((str(key), plain(value)) for key, value in bound.items())
+        given |= {key: value for key, value in record.msg.items() if key not in ("event", *SAID_BY_RECORDS)}
+    own: Fields = {_text(key): plain(value) for key, value in given.items()}
     if record.exc_info and record.exc_info[1] is not None:
         own |= exception_fields(record.exc_info[1])
     elif record.exc_text:
-        own["exception.stacktrace"] = record.exc_text
+        own["exception.stacktrace"] = _text(record.exc_text)
     if record.stack_info:
-        own["stack"] = record.stack_info
+        own["stack"] = _text(record.stack_info)
     return own
 
 
@@ -184,8 +218,8 @@ def exception_fields(error: BaseException) -> Fields:
     """Describe an exception under the names of the semantic conventions."""
     return {
         "exception.type": error_type(error),
-        "exception.message": str(error),
-        "exception.stacktrace": "".join(traceback.format_exception(error)),
+        "exception.message": _text(error),
+        "exception.stacktrace": _sayable("".join(traceback.format_exception(error))),
     }
 
 
@@ -195,25 +229,45 @@ def plain(value: Any, depth: int = 0) -> Any:
     >>> plain({"when": {1, 2}.__class__, 3: (True, None)})
     {'when': "<class 'set'>", '3': [True, None]}
     """
-    if value is None or isinstance(value, str | bool | int | float):
+    if isinstance(value, str):
+        return _sayable(value)
+    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) <= _BIGGEST):
         return value
-    if depth < _DEEPEST and isinstance(value, Mapping):
-        return {str(key): plain(item, depth + 1) for key, item in value.items()}
-    if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
-        return [plain(item, depth + 1) for item in value]
     try:
-        return str(value)
+        if depth < _DEEPEST and isinstance(value, Mapping):
+            return {_text(key): plain(item, depth + 1) for key, item in value.items()}
+        if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
+            return [plain(item, depth + 1) for item in value]
     except Exception:
-        return f"<{type(value).__qualname__} that cannot be shown>"
+        return _UNSHOWABLE.format(type(value).__qualname__)
+    return _text(value)
 
 
-def _renamed(own: Fields) -> Fields:
-    """Keep a caller's field that bears a standard name, under a name of its own."""
-    return {f"extra.{key}" if key in STANDARD else key: value for key, value in own.items()}
+def _text(value: object) -> str:
+    try:
+        return _sayable(str(value))
+    except Exception:
+        return _UNSHOWABLE.format(type(value).__qualname__)
+
+
+def _sayable(text: str) -> str:
+    """Escape lone surrogates, such as those of undecodable file names, which UTF-8 cannot say."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _renamed(own: Fields, standard: Fields) -> Fields:
+    """Keep a caller's field that bears a standard name under a name of its own, unless it says the same."""
+    if standard.keys().isdisjoint(own):
+        return own
+    return {
+        f"extra.{key}" if key in standard else key: value
+        for key, value in own.items()
+        if key not in standard or standard[key] != value
+    }
 
 
 def _is_exporting(record: logging.LogRecord, context: Context) -> bool:
-    return bool(get_value(_SUPPRESS_INSTRUMENTATION_KEY, context)) or record.name.startswith(_EXPORTERS)
+    return bool(get_value(_SUPPRESS_INSTRUMENTATION_KEY, context)) or f"{record.name}.".startswith(_EXPORTERS)
 
 
 def _otlp_record(record: logging.LogRecord, message: str, own: Fields, context: Context) -> LogRecord:
@@ -250,27 +304,21 @@ class SteadyLogger(logging.Logger):
         pass
 
 
-def access_logger() -> logging.Logger:
-    """Return the logger of the access lines, `tercet.access`."""
-    manager = logging.Logger.manager
-    known = manager.loggerDict.get("tercet.access")
-    if isinstance(known, SteadyLogger):
-        return known
-    if known is not None:
-        raise TercetError(
-            "The logger tercet.access was taken before tercet was set up. Use another name for yours."
-        )
-    usual, manager.loggerClass = manager.loggerClass, SteadyLogger
-    try:
-        logger = manager.getLogger("tercet.access")
-    finally:
-        manager.loggerClass = usual
-    logger.setLevel(logging.INFO)
+def steady_logger(name: str) -> logging.Logger:
+    """Return the logger of that name, made steady; one that the application configured keeps its level."""
+    logger = logging.getLogger(name)
+    logger.__class__ = SteadyLogger
     return logger
 
 
-_call_handlers = logging.Logger.callHandlers
-_stream_emit = logging.StreamHandler.emit
+def access_logger() -> logging.Logger:
+    """Return the logger of the access lines, `tercet.access`, at INFO unless it has a level already."""
+    logger = steady_logger("tercet.access")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+    return logger
+
+
 _stream_in_use: LogStream | None = None
 
 
@@ -278,19 +326,24 @@ def install(stream: LogStream | None) -> None:
     """Take every record that any logger handles into `stream`; None leaves `logging` to itself."""
     global _stream_in_use  # noqa: PLW0603 - logging itself is one global
     _stream_in_use = stream
-    logging.Logger.callHandlers = _taken  # type: ignore[method-assign,assignment]
-    logging.StreamHandler.emit = _unless_console  # type: ignore[method-assign,assignment]
+    _patch()
 
 
-def _taken(logger: logging.Logger, record: logging.LogRecord) -> None:
-    if _stream_in_use is not None:
-        _stream_in_use.take(record)
-    _call_handlers(logger, record)
+@functools.cache  # once, around whatever other tools have put there by then
+def _patch() -> None:
+    call_handlers, emit = logging.Logger.callHandlers, logging.StreamHandler.emit
 
+    def taken(logger: logging.Logger, record: logging.LogRecord) -> None:
+        if _stream_in_use is not None:
+            _stream_in_use.take(record)
+        call_handlers(logger, record)
 
-def _unless_console(handler: "logging.StreamHandler[Any]", record: logging.LogRecord) -> None:
-    if _stream_in_use is None or not _stream_in_use.writes_lines or not _is_console(handler.stream):
-        _stream_emit(handler, record)
+    def unless_written(handler: "logging.StreamHandler[Any]", record: logging.LogRecord) -> None:
+        if not (vars(record).get(_TAKEN) and _is_console(handler.stream)):
+            emit(handler, record)
+
+    logging.Logger.callHandlers = taken  # type: ignore[method-assign,assignment]
+    logging.StreamHandler.emit = unless_written  # type: ignore[method-assign,assignment]
 
 
 def _is_console(stream: object) -> bool:

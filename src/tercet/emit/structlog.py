@@ -6,12 +6,13 @@ https://www.structlog.org/en/stable/processors.html#adapting-and-rendering
 """
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import wrapt
 
-from tercet.emit.logs import STANDARD
+from tercet.emit.logs import FIELDS, SAID_BY_RECORDS, steady_logger
 
 _LEVELS = {"warn": logging.WARNING, "exception": logging.ERROR, "fatal": logging.CRITICAL}
 _installed = False
@@ -36,7 +37,8 @@ def _hook(structlog: Any) -> None:
         # capture_logs() in a test wants the events for itself.
         if not _installed or any(isinstance(step, structlog.testing.LogCapture) for step in chain):
             return process_event(self, method_name, event, event_kw)
-        _log(self._logger, method_name, _processed(self, chain[:-1], method_name, event, event_kw))
+        event_dict = _processed(self, chain[:-1], method_name, event, event_kw)
+        _log(self._logger, method_name, event, event_dict)
         raise structlog.DropEvent
 
     base._process_event = taken
@@ -57,27 +59,29 @@ def _processed(
     return event_dict
 
 
-def _log(wrapped: Any, method_name: str, event_dict: dict[str, Any]) -> None:
-    name = getattr(wrapped, "name", None) or event_dict.pop("logger", None) or "structlog"
-    logger = logging.getLogger(str(name))
+def _log(wrapped: Any, method_name: str, said: str | None, event_dict: dict[str, Any]) -> None:
+    logger = _logger_of(wrapped, event_dict.pop("logger", None))
     level = _LEVELS.get(method_name) or logging.getLevelName(method_name.upper())
     level = level if isinstance(level, int) else logging.INFO
     if not logger.isEnabledFor(level):
         return
-    event, error = event_dict.pop("event", ""), event_dict.pop("exc_info", None)
-    stack = event_dict.pop("stack", None)
-    record = logger.makeRecord(str(name), level, "", 0, str(event), (), _exc_info(error), sinfo=stack)
-    # What add_log_level, add_logger_name and TimeStamper say, the record says already.
-    own = {key: value for key, value in event_dict.items() if key not in STANDARD}
-    vars(record).update({key: value for key, value in own.items() if key not in vars(record)})
+    # EventRenamer may have called it message, or anything.
+    event = event_dict.pop("event", None) or event_dict.pop("message", said or "")
+    error, stack = event_dict.pop("exc_info", None), event_dict.pop("stack", None)
+    args = event_dict.pop("positional_args", ())
+    record = logger.makeRecord(logger.name, level, "", 0, event, args, _exc_info(error), sinfo=stack)
+    vars(record)[FIELDS] = {key: value for key, value in event_dict.items() if key not in SAID_BY_RECORDS}
     logger.handle(record)
 
 
+def _logger_of(wrapped: Any, named: Any) -> logging.Logger:
+    name = getattr(wrapped, "name", None) or named
+    # `dictConfig` disables loggers that it does not name; structlog's own, it does not even know.
+    return logging.getLogger(str(name)) if name else steady_logger("structlog")
+
+
 def _exc_info(error: Any) -> Any:
+    """Understand whatever logging itself understands."""
     if isinstance(error, BaseException):
         return type(error), error, error.__traceback__
-    if error is True:
-        import sys
-
-        return sys.exc_info()
-    return error or None
+    return error if isinstance(error, tuple) else sys.exc_info() if error else None

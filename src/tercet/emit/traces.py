@@ -3,11 +3,11 @@
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, overload
 
 from opentelemetry import trace
-from opentelemetry.context import attach, detach
+from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import Span, StatusCode
 from opentelemetry.util.types import AttributeValue
 
@@ -41,22 +41,25 @@ def traced(function_or_name: Any = None, /, **attributes: AttributeValue) -> Any
         function_or_name: The function, or the name of the span; else the function's qualified name is used.
         attributes: Set on each span.
     """
-    if callable(function_or_name):
-        return _wrapped(function_or_name, None, {})
-    return lambda function: _wrapped(function, function_or_name, attributes)
+    if function_or_name is None or isinstance(function_or_name, str):
+        return lambda function: _wrapped(function, function_or_name, attributes)
+    return _wrapped(function_or_name, None, {})
 
 
 def record_error(span: Span, error: BaseException) -> None:
     """Write an exception on a span: type, message, stack and an error status."""
-    span.record_exception(error)
     span.set_attribute("error.type", error_type(error))
-    span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+    span.set_status(StatusCode.ERROR, type(error).__name__)
+    with suppress(Exception):  # An exception that cannot say what it is must not hide itself.
+        span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+        span.record_exception(error)
 
 
-def _wrapped(
-    function: Callable[..., Any], name: str | None, attributes: dict[str, Any]
-) -> Callable[..., Any]:
-    span_name = name or function.__qualname__.replace("<locals>.", "")
+def _wrapped(function: Any, name: str | None, attributes: dict[str, Any]) -> Any:
+    if isinstance(function, staticmethod | classmethod):
+        return type(function)(_wrapped(function.__func__, name, attributes))
+    qualified = getattr(function, "__qualname__", type(function).__qualname__)
+    span_name = name or qualified.replace("<locals>.", "")
     start = functools.partial(_tracer.start_span, span_name, attributes=attributes)
     for is_kind, wrap in (
         (inspect.isasyncgenfunction, _wrapped_async_generator),
@@ -82,18 +85,39 @@ def _ending(span: Span) -> Iterator[None]:
 
 
 @contextmanager
-def _current(span: Span) -> Iterator[None]:
-    token = attach(trace.set_span_in_context(span))
+def _attached(context: Context) -> Iterator[None]:
+    token = attach(context)
+    elsewhere = False
     try:
         yield
+    except GeneratorExit:
+        # A coroutine that is thrown away is closed in whatever context happens to be current.
+        elsewhere = get_current() is not context
+        raise
     finally:
-        detach(token)
+        if not elsewhere:
+            detach(token)
+
+
+class _Body:
+    """The context of a generator's body: current while the body runs, kept as it left it while it rests."""
+
+    def __init__(self, span: Span) -> None:
+        self._context = trace.set_span_in_context(span)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with _attached(self._context):
+            try:
+                yield
+            finally:
+                self._context = get_current()
 
 
 def _wrapped_function(function: Callable[..., Any], start: Callable[[], Span]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         span = start()
-        with _ending(span), _current(span):
+        with _ending(span), _attached(trace.set_span_in_context(span)):
             return function(*args, **kwargs)
 
     return call
@@ -102,7 +126,7 @@ def _wrapped_function(function: Callable[..., Any], start: Callable[[], Span]) -
 def _wrapped_coroutine(function: Callable[..., Any], start: Callable[[], Span]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
         span = start()
-        with _ending(span), _current(span):
+        with _ending(span), _attached(trace.set_span_in_context(span)):
             return await function(*args, **kwargs)
 
     return call
@@ -111,19 +135,20 @@ def _wrapped_coroutine(function: Callable[..., Any], start: Callable[[], Span]) 
 def _wrapped_generator(function: Callable[..., Any], start: Callable[[], Span]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         span = start()
+        body = _Body(span)
         with _ending(span):
             generator = function(*args, **kwargs)
             resume: Callable[[], Any] = functools.partial(next, generator)
             while True:
                 try:
-                    with _current(span):
+                    with body.running():
                         item = resume()
                 except StopIteration as stop:
                     return stop.value
                 try:
                     resume = functools.partial(generator.send, (yield item))
                 except GeneratorExit:
-                    with _current(span):
+                    with body.running():
                         generator.close()
                     raise
                 except BaseException as error:
@@ -135,19 +160,20 @@ def _wrapped_generator(function: Callable[..., Any], start: Callable[[], Span]) 
 def _wrapped_async_generator(function: Callable[..., Any], start: Callable[[], Span]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         span = start()
+        body = _Body(span)
         with _ending(span):
             generator = function(*args, **kwargs)
             resume: Callable[[], Any] = functools.partial(anext, generator)
             while True:
                 try:
-                    with _current(span):
+                    with body.running():
                         item = await resume()
                 except StopAsyncIteration:
                     return
                 try:
                     resume = functools.partial(generator.asend, (yield item))
                 except GeneratorExit:
-                    with _current(span):
+                    with body.running():
                         await generator.aclose()
                     raise
                 except BaseException as error:

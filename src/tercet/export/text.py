@@ -59,7 +59,7 @@ def console_line(fields: Fields, *, colour: bool) -> str:
     time = datetime.fromtimestamp(fields["timestamp"]).strftime("%H:%M:%S.%f")[:-3]  # the reader's own clock
     level = str(fields["level"])
     rest = "  ".join(
-        f"{key}={_shown(value)}"
+        f"{_harmless(key)}={_shown(value)}"
         for key, value in fields.items()
         if key not in _COLUMNS and value not in ("", None)
     )
@@ -96,8 +96,15 @@ def line_renderer(log_format: str, environ: Mapping[str, str]) -> Callable[[Fiel
     """Choose how lines are rendered: None for no lines, colour only on a terminal that wants it."""
     if log_format == "off":
         return None
-    terminal = sys.stdout is not None and sys.stdout.isatty()
+    terminal = _is_terminal(sys.stdout)
     if log_format == "json" or (log_format == "auto" and not terminal):
         return json_line
     colour = terminal and not environ.get("NO_COLOR")
     return lambda fields: console_line(fields, colour=colour)
+
+
+def _is_terminal(stream: Any) -> bool:
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # there is none, it is a stand-in, or it is closed
+        return False

@@ -1,0 +1,327 @@
+"""The whole pipeline, each case in a process of its own: OpenTelemetry keeps its first providers for good."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+QUIET = """
+import logging, os, sys, time
+import tercet
+from tercet import setup_observability
+from opentelemetry import metrics, trace, _logs
+off = dict(traces_exporter="none", metrics_exporter="none", logs_exporter="none", log_format="off")
+"""
+#: Said in this process because of what else is installed here; not what these cases are about.
+ELSEWHERE = "Another distribution is installed: distro."
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    """Run a program in a process of its own; return what it printed and what it warned of."""
+
+    def run(program, **environ):
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TERCET_"))}
+        source = str(Path(__file__).parents[3] / "src")
+        done = subprocess.run(
+            [sys.executable, "-c", QUIET + program],
+            env=kept | {"PYTHONPATH": source} | environ,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        warned = done.stderr.splitlines()
+        return done.stdout.splitlines(), [line for line in warned if ELSEWHERE not in line]
+
+    return run
+
+
+def test_the_same_settings_return_the_same_handle(run):
+    """Other settings are refused, by their names."""
+    out, warned = run("""
+one = setup_observability("orders", **off)
+print(setup_observability("orders", **off) is one)
+try:
+    setup_observability("pay", environment="prod", **off)
+except tercet.SetupError as error:
+    print(error)
+""")
+    assert out == [
+        "True",
+        (
+            "setup_observability() must get the same settings each time, got others for: environment, "
+            "service_name. Call it once, when the process starts."
+        ),
+    ]
+    assert warned == []
+
+
+def test_after_shutdown_there_is_no_second_setup(run):
+    """Whoever was first stays; shutting down twice is fine."""
+    out, _ = run("""
+with setup_observability("orders", **off) as handle:
+    print(handle.is_shut_down)
+print(handle.is_shut_down, handle.shutdown(), handle.force_flush())
+try:
+    setup_observability("orders", **off)
+except tercet.SetupError as error:
+    print(str(error)[:52])
+try:
+    handle.metrics_app()
+except tercet.SetupError as error:
+    print(str(error)[:59])
+""")
+    assert out == [
+        "False",
+        "True True True",
+        "setup_observability() must not follow shutdown(), fo",
+        "metrics_app() must be called while telemetry is on. Check O",
+    ]
+
+
+def test_disabled_touches_nothing(run):
+    """Not even the name of a provider."""
+    out, warned = run(
+        """
+before = [logging.Logger.callHandlers, trace.get_tracer_provider(), logging.getLogger().level]
+handle = setup_observability("orders")
+print(before == [logging.Logger.callHandlers, trace.get_tracer_provider(), logging.getLogger().level])
+print(handle.force_flush(), handle.shutdown(), handle.settings.disabled)
+try:
+    tercet.metrics_app()
+except tercet.SetupError as error:
+    print(error)
+""",
+        OTEL_SDK_DISABLED="true",
+    )
+    assert out == [
+        "True",
+        "True True True",
+        "metrics_app() must follow setup_observability(). Call that first.",
+    ]
+    assert warned == []
+
+
+def test_an_earlier_provider_of_the_sdk_is_adopted_and_named(run):
+    """It keeps its own, and gets ours; its owner shuts it down."""
+    out, warned = run("""
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk._logs import LoggerProvider
+mine = TracerProvider()
+trace.set_tracer_provider(mine); metrics.set_meter_provider(MeterProvider())
+_logs.set_logger_provider(LoggerProvider())
+setup_observability("orders", **off | {"metrics_exporter": "console"}).metrics_app()
+print(trace.get_tracer_provider() is mine)
+with trace.get_tracer("t").start_as_current_span("x") as span:
+    print(span.attributes["correlation_id"] == f"{span.get_span_context().trace_id:032x}")
+""")
+    assert out[:2] == ["True", "True"]
+    assert warned == [
+        f"A {kind}Provider was set earlier; tercet adopts it, and its own resource and rules stay."
+        for kind in ("Tracer", "Meter", "Logger")
+    ]
+
+
+def test_a_provider_that_cannot_be_extended_is_refused_and_named(run):
+    """Nothing is installed then."""
+    out, _ = run("""
+class Theirs(trace.TracerProvider):
+    def get_tracer(self, *args, **kwargs): ...
+trace.set_tracer_provider(Theirs())
+try:
+    setup_observability("orders", **off)
+except tercet.SetupError as error:
+    print(error)
+print(type(metrics.get_meter_provider()).__name__)
+""")
+    assert out == [
+        (
+            "The global TracerProvider must be unset or the SDK's, got __main__.Theirs, which tercet cannot "
+            "extend. Set up tercet first, or remove what sets it."
+        ),
+        "_ProxyMeterProvider",
+    ]
+
+
+def test_what_is_odd_is_said(run):
+    """A second distribution, a variable that is none, telemetry that would leave twice."""
+    _, warned = run(
+        """
+from tercet.configure import setup
+setup.entry_points = lambda group: [type("E", (), {"name": name}) for name in ("tercet", "acme")]
+setup_observability("orders", **off)
+""",
+        TERCET_LOG_LEVLE="DEBUG",
+        FASTAPI_OTEL_AUTO_CONFIGURE="true",
+    )
+    assert warned == [
+        "TERCET_LOG_LEVLE is no setting. Did you mean 'TERCET_LOG_LEVEL'?",
+        "FASTAPI_OTEL_AUTO_CONFIGURE=true exports everything a second time. Unset it.",
+        "Another distribution is installed: acme. Set OTEL_PYTHON_DISTRO=tercet to choose.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("setup_observability(' ')", "service_name must be a name, got ''. Write the name of the service."),
+        (
+            "setup_observability('orders', log_levle='x')",
+            "setup_observability() has no setting 'log_levle'. Did you mean 'log_level'?",
+        ),
+        (
+            "setup_observability('orders', environ={})",
+            "setup_observability() has no setting 'environ'. Did you mean 'environment'?",
+        ),
+    ],
+)
+def test_wrong_settings_raise_in_the_function(call, message, run):
+    """Where the traceback shows the caller."""
+    out, _ = run(f"""
+try:
+    {call}
+except tercet.TercetError as error:
+    print(error)
+""")
+    assert out == [message]
+
+
+@pytest.mark.parametrize(
+    ("environ", "warning"),
+    [
+        ({"TERCET_LOG_LEVEL": "LOUD"}, "Telemetry is off: TERCET_LOG_LEVEL must be one of DEBUG, "),
+        ({"TERCET_CONFIG": "nowhere"}, "Telemetry is off: TERCET_CONFIG must be a file that exists, "),
+        ({"OTEL_TRACES_EXPORTER": "zipkinn"}, "Telemetry is off: traces_exporter (OTEL_TRACES_EXPORTER) "),
+        (
+            {"OTEL_TRACES_SAMPLER_ARG": "lots"},
+            "Telemetry is off: traces_sampler_arg (OTEL_TRACES_SAMPLER_ARG",
+        ),
+    ],
+)
+def test_wrong_settings_are_one_warning_under_the_agent(environ, warning, run):
+    """The service starts, without telemetry."""
+    out, warned = run(
+        """
+from tercet.configure.distro import TercetConfigurator, TercetDistro
+TercetDistro().configure()
+TercetConfigurator().configure(auto_instrumentation_version="x")
+print(os.environ["OTEL_PYTHON_CONFIGURATOR"], TercetDistro().settings, "the service runs")
+""",
+        OTEL_SERVICE_NAME="orders",
+        **environ,
+    )
+    assert out == ["tercet None the service runs"]
+    assert len(warned) == 1
+    assert warned[0].startswith(warning)
+
+
+def test_a_failure_that_nobody_foresaw_stops_no_service(run):
+    """It is one warning, with the traceback."""
+    out, warned = run("""
+from tercet.configure import distro
+def fail(*args, **kwargs): raise ZeroDivisionError
+distro.setup_process = fail
+distro.TercetConfigurator().configure()
+print("the service runs")
+""")
+    assert out == ["the service runs"]
+    assert (warned[0], warned[-1]) == ("Telemetry is off: tercet failed to start.", "ZeroDivisionError")
+
+
+def test_after_the_agent_the_function_returns_its_handle(run):
+    """Its own settings are said to stay, if they differ."""
+    out, warned = run(
+        """
+from tercet.configure.distro import TercetConfigurator, TercetDistro
+TercetConfigurator().configure()
+print(setup_observability("orders").by_agent, TercetDistro().settings.service_name)
+setup_observability("pay")
+""",
+        OTEL_SERVICE_NAME="orders",
+        OTEL_TRACES_EXPORTER="none",
+        OTEL_METRICS_EXPORTER="none",
+        OTEL_LOGS_EXPORTER="none",
+        TERCET_LOG_FORMAT="off",
+    )
+    assert out == ["True orders"]
+    assert warned == ["This process was set up when it started; its settings stay, also for: service_name."]
+
+
+def test_a_service_without_a_name_is_told_so(run):
+    """Under the agent nobody must give one."""
+    _, warned = run(
+        "from tercet.configure.distro import TercetConfigurator\nTercetConfigurator().configure()",
+        OTEL_TRACES_EXPORTER="none",
+        OTEL_METRICS_EXPORTER="none",
+        OTEL_LOGS_EXPORTER="none",
+        TERCET_LOG_FORMAT="off",
+    )
+    assert warned == ["This service has no name. Set OTEL_SERVICE_NAME."]
+
+
+def test_an_instrumentor_that_fails_stops_no_other(run):
+    """It is named and left out; those whose work tercet does are not asked."""
+    out, warned = run("""
+from tercet.configure.edges import Instrumentors
+class Entry:
+    def __init__(self, name): self.name = name
+    def load(self):
+        if self.name == "broken": raise ImportError("no such library")
+        return type("I", (), {"instrument": lambda _self, **_kwargs: print(self.name)})
+some = Instrumentors()
+some.settings = tercet.Settings(**{})
+for name in ("logging", "httpx", "broken", "sqlite3"):
+    some.load_instrumentor(Entry(name))
+some.settings = None
+some.load_instrumentor(Entry("sqlite3"))
+""")
+    assert out == ["sqlite3"]
+    assert len(warned) == 1
+    assert warned[0].startswith("The instrumentor broken failed and is left out: ImportError(")
+
+
+@pytest.mark.parametrize("action", ["force_flush", "shutdown"])
+def test_a_stuck_exporter_holds_nobody_longer_than_the_deadline(action, run):
+    """The answer is no, and the process ends."""
+    out, warned = run(f"""
+import threading
+from tercet.configure import traces
+from opentelemetry.sdk.trace.export import SpanExporter
+class Stuck(SpanExporter):
+    def export(self, spans): threading.Event().wait()
+    def shutdown(self): threading.Event().wait()
+    def force_flush(self, timeout_millis=0): threading.Event().wait()
+traces.build_exporters = lambda signal, settings: [Stuck()]
+handle = setup_observability("orders", shutdown_timeout=0.2, **off)
+with trace.get_tracer("t").start_as_current_span("x"): pass
+started = time.monotonic()
+print(handle.{action}(timeout=0.2), time.monotonic() - started < 2)
+sys.stdout.flush()
+os._exit(0) if "{action}" == "force_flush" else None
+""")
+    assert out == ["False True"]
+    assert warned == (
+        ["tercet: 0.2 s were too short to deliver all telemetry; the rest is lost."]
+        if action == "shutdown"
+        else []
+    )
+
+
+def test_a_disabled_agent_activates_nothing(run):
+    """Neither providers nor instrumentors."""
+    out, warned = run(
+        """
+from tercet.configure.distro import TercetConfigurator, TercetDistro
+TercetConfigurator().configure()
+print(TercetDistro().settings, type(trace.get_tracer_provider()).__name__)
+""",
+        OTEL_SDK_DISABLED="true",
+    )
+    assert out == ["None ProxyTracerProvider"]
+    assert warned == []

@@ -1,0 +1,204 @@
+"""Exporters: the settings reach them, and what is not installed is named."""
+
+import sys
+import threading
+import types
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import Counter, Histogram, ObservableCounter, UpDownCounter
+from opentelemetry.sdk.metrics.export import AggregationTemporality
+
+from tercet.declare.settings import SIGNALS, Settings
+from tercet.errors import SettingsError, SetupError
+from tercet.export import otlp as under_test
+from tercet.export.otlp import build_exporters
+
+CLASSES = {"traces": OTLPSpanExporter, "metrics": OTLPMetricExporter, "logs": OTLPLogExporter}
+
+
+def built(signal, **settings):
+    return list(build_exporters(signal, Settings.load({}, **settings)))
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_http_is_the_default(signal):
+    """Each signal has its exporter, at its own path."""
+    (exporter,) = built(signal)
+    assert type(exporter) is CLASSES[signal]
+    assert exporter._endpoint == f"http://localhost:4318/v1/{signal}"
+    assert exporter._compression.value == "gzip"
+
+
+class _Collector(BaseHTTPRequestHandler):
+    """Note the requests, and be content."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append((self.path, dict(self.headers)))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_args):
+        pass
+
+
+@pytest.fixture
+def collector():
+    """A collector on loopback; its `requests` are paths and headers."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Collector)
+    server.requests = []
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("compression", "encoding"), [("gzip", "gzip"), ("deflate", "deflate"), ("none", None)]
+)
+def test_what_the_settings_say_is_on_the_wire(compression, encoding, collector, seen):
+    """Path, headers and compression."""
+    with trace.get_tracer("t").start_as_current_span("x"):
+        pass
+    (exporter,) = built(
+        "traces",
+        otlp_endpoint=f"http://127.0.0.1:{collector.server_port}",
+        otlp_headers={"authorization": "Bearer 1"},
+        otlp_compression=compression,
+    )
+    exporter.export(seen.spans)
+    exporter.shutdown()
+    ((path, headers),) = collector.requests
+    assert (path, headers["authorization"]) == ("/v1/traces", "Bearer 1")
+    assert headers.get("Content-Encoding") == encoding
+
+
+def test_certificates_and_time_are_handed_on():
+    """Under upstream's names."""
+    settings = Settings.load(
+        {},
+        otlp_traces_timeout=3,
+        otlp_certificate="ca.pem",
+        otlp_client_key="key.pem",
+        otlp_client_certificate="cert.pem",
+    )
+    given = under_test._http_arguments(settings.otlp("traces"))
+    assert (given["timeout"], given["certificate_file"]) == (3, "ca.pem")
+    assert (given["client_key_file"], given["client_certificate_file"]) == ("key.pem", "cert.pem")
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_none_and_prometheus_make_no_exporter(signal):
+    """Prometheus reads; nothing is sent."""
+    assert built(signal, **{f"{signal}_exporter": "none"}) == []
+    assert built(signal, **{f"{signal}_exporter": "prometheus,"}) == []
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_several_exporters_stand_side_by_side(signal):
+    """The console's is upstream's; an installed one is found by its name."""
+    names = [
+        type(each).__name__ for each in built(signal, **{f"{signal}_exporter": "console,otlp_proto_http"})
+    ]
+    assert len(names) == 2
+    assert names[0].startswith("Console")
+    assert names[1] == CLASSES[signal].__name__
+
+
+def test_an_unknown_exporter_is_named():
+    """With the setting, the variable and the mend."""
+    with pytest.raises(SettingsError) as error:
+        built("traces", traces_exporter="zipkinn")
+    assert str(error.value) == (
+        "traces_exporter (OTEL_TRACES_EXPORTER) must be otlp, console, none or an installed exporter, "
+        "got 'zipkinn'. Install the package that has it, or write otlp."
+    )
+
+
+@pytest.mark.parametrize(
+    ("temporality", "delta"),
+    [
+        ("cumulative", set()),
+        ("delta", {Counter, Histogram, ObservableCounter}),
+        ("lowmemory", {Counter, Histogram}),
+    ],
+)
+def test_temporality_is_that_of_the_specification(temporality, delta):
+    """Cumulative, which Prometheus needs, unless asked otherwise."""
+    (exporter,) = built("metrics", metric_temporality=temporality)
+    preferred = exporter._preferred_temporality
+    assert {kind for kind, each in preferred.items() if each is AggregationTemporality.DELTA} == delta
+    assert preferred[UpDownCounter] is AggregationTemporality.CUMULATIVE
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_grpc_that_is_not_installed_is_said(signal, monkeypatch):
+    """The extra is one command away."""
+    package = f"opentelemetry.exporter.otlp.proto.grpc.{under_test._MODULES[signal][0]}"
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SetupError) as error:
+        built(signal, otlp_protocol="grpc")
+    assert str(error.value) == (
+        "otlp_protocol (OTEL_EXPORTER_OTLP_PROTOCOL) must be http/protobuf unless gRPC is installed, "
+        "got 'grpc'. Write http/protobuf, or install tercet[grpc]."
+    )
+
+
+@pytest.fixture
+def grpc_given(monkeypatch):
+    """Stand in for gRPC, and note what its exporter is made with."""
+    given = {}
+    grpc = types.ModuleType("grpc")
+    grpc.Compression = types.SimpleNamespace(Gzip="gzip", NoCompression="none")
+    grpc.ssl_channel_credentials = lambda *files: files
+    package = "opentelemetry.exporter.otlp.proto.grpc"
+    exporters = types.ModuleType(f"{package}.trace_exporter")
+    exporters.OTLPSpanExporter = lambda **arguments: given.update(arguments)
+    for name, module in (
+        ("grpc", grpc),
+        (package, types.ModuleType(package)),
+        (exporters.__name__, exporters),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
+    return given
+
+
+def test_grpc_gets_its_arguments(grpc_given):
+    """Lower-case headers, its own port, and no TLS for http."""
+    built("traces", otlp_protocol="grpc", otlp_headers={"Token": "1"}, otlp_timeout=2)
+    assert grpc_given == {
+        "endpoint": "http://localhost:4317",
+        "insecure": True,
+        "credentials": None,
+        "headers": (("token", "1"),),
+        "timeout": 2.0,
+        "compression": "gzip",
+    }
+
+
+def test_grpc_reads_the_certificates_for_https(grpc_given, tmp_path):
+    """A file that is not named is the system's."""
+    (tmp_path / "ca.pem").write_bytes(b"ca")
+    built(
+        "traces",
+        otlp_protocol="grpc",
+        otlp_endpoint="https://c:4317",
+        otlp_compression="none",
+        otlp_certificate=str(tmp_path / "ca.pem"),
+    )
+    assert grpc_given["credentials"] == (b"ca", None, None)
+    assert (grpc_given["insecure"], grpc_given["compression"]) == (False, "none")
+
+
+def test_grpc_knows_no_deflate(grpc_given):
+    """Only HTTP does."""
+    with pytest.raises(SettingsError, match="otlp_compression must be gzip or none for gRPC, got 'deflate'"):
+        built("traces", otlp_protocol="grpc", otlp_compression="deflate")
