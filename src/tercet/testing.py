@@ -22,6 +22,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMet
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
+from tercet.configure.handle import Observability
 from tercet.configure.logs import build_log_stream
 from tercet.configure.setup import current, setup_process
 from tercet.declare.settings import Settings
@@ -162,9 +163,14 @@ class _Keeper(SpanProcessor, LogRecordProcessor):
         return True
 
 
+def _setup_nowhere() -> Observability:
+    # As an agent would: the code under test may set itself up, too, and gets this.
+    return setup_process(Settings.load({}, service_name="test", **_NOWHERE), by_agent=True)
+
+
 @functools.cache
 def _keeper() -> _Keeper:
-    handle = current() or setup_process(Settings.load({}, service_name="test", **_NOWHERE))
+    handle = current() or _setup_nowhere()
     # An exporter of logs is what makes the stream emit records; here the keeper stands in for one.
     provider = _provider(LoggerProvider, _logs.get_logger_provider())
     install(build_log_stream(handle.settings, handle.settings.service_name, provider, {}))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined] # exported, untyped
@@ -39,8 +40,13 @@ def _owned(settings: Settings) -> frozenset[str]:
     return _OWNED_ALWAYS if settings.http_edges == "off" else _OWNED_ALWAYS | _OWNED_HTTP
 
 
-def setup_edges(settings: Settings) -> None:
-    """Install the edges that the settings ask for."""
+def setup_edges(settings: Settings, flush: Callable[[], object]) -> None:
+    """Install the edges that the settings ask for.
+
+    Args:
+        settings: Of the process.
+        flush: Called when an application ends, for its server may end the process in a way that asks nobody.
+    """
     threads.install()
     structlog.install(True)
     if settings.http_edges == "off":
@@ -60,7 +66,7 @@ def setup_edges(settings: Settings) -> None:
             )
         )
         httpx.install(httpx.HttpxEdge(duration_buckets=settings.duration_buckets))
-    starlette.install()
+    starlette.install(flush)
 
 
 def setup_instrumentors(settings: Settings) -> None:

@@ -1,7 +1,5 @@
 """The handle to what was set up, and the pipeline behind it."""
 
-import atexit
-import functools
 import logging
 import sys
 import threading
@@ -13,13 +11,18 @@ from typing import Any, Self
 
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from tercet.declare.settings import Settings
 from tercet.emit.logs import LogStream
 from tercet.errors import SetupError
+from tercet.export.batch import Outbox
+from tercet.export.correlation import Correlated
+from tercet.export.processors import BatchedLogs, BatchedSpans
 from tercet.export.prometheus import PrometheusApp, PrometheusReader, PrometheusServer, start_server
 
 PROMETHEUS_PORT = 9464
@@ -55,9 +58,6 @@ class Observability:
         self._pipeline = pipeline
         self._prometheus: PrometheusReader | None = None
         self._server: PrometheusServer | None = None
-        port = _wanted_port(settings)
-        if pipeline is not None and port is not None:
-            self._serve_prometheus(port)
 
     def force_flush(self, timeout: float = 5.0) -> bool:
         """Send what is waiting, all signals at once.
@@ -70,9 +70,7 @@ class Observability:
         """
         if self._pipeline is None:
             return True
-        millis = int(timeout * 1000)
-        flushes = [functools.partial(part.force_flush, millis) for part in _parts(self._pipeline)]
-        return _all_done(flushes, timeout)
+        return _all_done([_flushing(part) for part in _parts(self._pipeline)], timeout)
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Send what is waiting and stop; safe to call twice.
@@ -86,16 +84,19 @@ class Observability:
         if self._pipeline is None or self.is_shut_down:
             return True
         self.is_shut_down = True
-        atexit.unregister(self.shutdown)
         if self._server is not None:
             self._server.close()
         timeout = self.settings.shutdown_timeout if timeout is None else timeout
-        done = _all_done([each.shutdown for each in _parts(self._pipeline)], timeout)
+        done = _all_done([_closing(part) for part in _parts(self._pipeline)], timeout)
         if not done and sys.stderr is not None:
-            sys.stderr.write(
-                f"tercet: {timeout:g} s were too short to deliver all telemetry; the rest is lost.\n"
-            )
+            sys.stderr.write(f"tercet: not all telemetry could be delivered within {timeout:g} s.\n")
         return done
+
+    def outboxes(self) -> dict[str, Outbox[Any]]:
+        """Return what delivers spans and log records, by signal; foreign exporters are not among them."""
+        parts = _parts(self._pipeline) if self._pipeline is not None else []
+        signals = {BatchedSpans: "traces", BatchedLogs: "logs"}
+        return {signals[type(part)]: part.outbox for part in parts if type(part) in signals}
 
     def metrics_app(self) -> PrometheusApp:
         """Return an ASGI application that answers Prometheus, to mount where you like.
@@ -116,7 +117,15 @@ class Observability:
             self._pipeline.metric_readers.append(self._prometheus)
         return self._prometheus
 
-    def _serve_prometheus(self, port: int) -> None:
+    @property
+    def prometheus_port(self) -> int | None:
+        """The own port that the settings ask for; None when they ask for none."""
+        if self.settings.prometheus_port is None and "prometheus" in self.settings.metrics_exporter:
+            return PROMETHEUS_PORT
+        return self.settings.prometheus_port
+
+    def serve_prometheus(self, port: int) -> None:
+        """Answer Prometheus on a port of its own; one that is taken is a warning."""
         try:
             self._server = start_server(self._prometheus_reader(), self.settings.prometheus_host, port)
         except SetupError as error:
@@ -135,32 +144,44 @@ class Observability:
         return f"Observability({self.settings!r})"
 
 
-def _wanted_port(settings: Settings) -> int | None:
-    if settings.prometheus_port is None and "prometheus" in settings.metrics_exporter:
-        return PROMETHEUS_PORT
-    return settings.prometheus_port
-
-
 def _parts(pipeline: Pipeline) -> list[Any]:
     """List what is flushed and shut down: our own parts, so that an adopted provider stays its owner's."""
     return [*pipeline.span_processors, *pipeline.log_processors, *pipeline.metric_readers]
 
 
-def _all_done(actions: Sequence[Callable[[], Any]], timeout: float) -> bool:
+Action = Callable[[float], Any]
+
+
+def _flushing(part: Any) -> Action:
+    return lambda seconds: part.force_flush(int(seconds * 1000))
+
+
+def _closing(part: Any) -> Action:
+    """Say how to shut a part down; upstream's batch processors take no time limit."""
+    if isinstance(part, BatchSpanProcessor | BatchLogRecordProcessor | Correlated):
+        return lambda _seconds: part.shutdown()
+    return lambda seconds: part.shutdown(timeout_millis=int(seconds * 1000))
+
+
+def _all_done(actions: Sequence[Action], timeout: float) -> bool:
     """Run the actions side by side, and wait until all are done or the time is up."""
     deadline = time.monotonic() + timeout
     results: list[bool] = []
-    threads = [threading.Thread(target=_note, args=(action, results), daemon=True) for action in actions]
+    threads = [threading.Thread(target=_note, args=(each, timeout, results), daemon=True) for each in actions]
+    for thread, action in zip(threads, actions, strict=True):
+        try:
+            thread.start()
+        except RuntimeError:  # Python 3.12.0 to 3.12.2 start no threads at exit.
+            _note(action, max(0.0, deadline - time.monotonic()), results)
     for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.ident is not None:
+            thread.join(max(0.0, deadline - time.monotonic()))
     return len(results) == len(actions) and all(results)
 
 
-def _note(action: Callable[[], Any], results: list[bool]) -> None:
+def _note(action: Action, seconds: float, results: list[bool]) -> None:
     try:
-        results.append(action() is not False)
+        results.append(action(seconds) is not False)
     except Exception as error:
         logger.warning("Telemetry could not be sent: %r", error)
         results.append(False)

@@ -7,9 +7,12 @@ from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 
+from tercet.configure.delivery import build_outbox
 from tercet.declare.settings import Settings
 from tercet.emit.logs import LogStream
-from tercet.export.otlp import build_exporters
+from tercet.export.encode import encode_logs
+from tercet.export.otlp import build_exporter, exporter_names, is_posted
+from tercet.export.processors import BatchedLogs
 from tercet.export.text import line_renderer
 
 # They write a line for each request at INFO, which the client span says better.
@@ -23,15 +26,18 @@ def build_logger_provider(resource: Resource) -> LoggerProvider:
 
 def build_log_processors(settings: Settings) -> list[LogRecordProcessor]:
     """Make what sends log records away."""
-    return [
-        BatchLogRecordProcessor(
-            exporter,
-            max_queue_size=settings.log_queue_size,
-            schedule_delay_millis=settings.log_export_delay * 1000,
-            max_export_batch_size=min(settings.log_batch_size, settings.log_queue_size),
-        )
-        for exporter in build_exporters("logs", settings)
-    ]
+    return [_build_batch(name, settings) for name in exporter_names("logs", settings)]
+
+
+def _build_batch(name: str, settings: Settings) -> LogRecordProcessor:
+    if is_posted(name, "logs", settings):
+        return BatchedLogs(build_outbox("logs", settings, encode_logs))
+    return BatchLogRecordProcessor(
+        build_exporter(name, "logs", settings),
+        max_queue_size=settings.log_queue_size,
+        schedule_delay_millis=settings.log_export_delay * 1000,
+        max_export_batch_size=min(settings.log_batch_size, settings.log_queue_size),
+    )
 
 
 def build_log_stream(

@@ -10,13 +10,15 @@ from opentelemetry.sdk.metrics import (
     MeterProvider,
     TraceBasedExemplarFilter,
 )
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.metrics.view import DefaultAggregation, ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 
 from tercet.declare.metric import HTTP_CLIENT_DURATION, HTTP_SERVER_DURATION, METRICS, Metric
 from tercet.declare.settings import Settings
-from tercet.export.otlp import build_exporters
+from tercet.export.link import Link
+from tercet.export.otlp import build_exporter, exporter_names, is_posted, temporality
+from tercet.export.processors import PostedMetrics
 
 _EXEMPLAR_FILTERS: dict[str, Callable[[], ExemplarFilter]] = {
     "trace_based": TraceBasedExemplarFilter,
@@ -42,12 +44,19 @@ def build_metric_readers(settings: Settings) -> list[MetricReader]:
     """Make what collects: one reader for each exporter."""
     return [
         PeriodicExportingMetricReader(
-            exporter,
+            _build_exporter(name, settings),
             export_interval_millis=settings.metric_export_interval * 1000,
             export_timeout_millis=settings.metric_export_timeout * 1000,
         )
-        for exporter in build_exporters("metrics", settings)
+        for name in exporter_names("metrics", settings)
     ]
+
+
+def _build_exporter(name: str, settings: Settings) -> MetricExporter:
+    if is_posted(name, "metrics", settings):
+        return PostedMetrics(Link(settings.otlp("metrics"), "metrics"), temporality(settings))
+    exporter: MetricExporter = build_exporter(name, "metrics", settings)
+    return exporter
 
 
 def build_views(settings: Settings) -> Iterator[View]:

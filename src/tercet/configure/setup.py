@@ -1,18 +1,19 @@
 """The whole pipeline on one page: from settings to a running process."""
 
-import atexit
 import logging
 import os
 import threading
 from importlib.metadata import entry_points
 from typing import Any
 
-from opentelemetry import _logs, metrics, propagate, trace
+from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
+from tercet.configure.delivery import observe_delivery
 from tercet.configure.edges import setup_edges, setup_instrumentors
+from tercet.configure.exit import setup_exit
 from tercet.configure.handle import Observability, Pipeline
 from tercet.configure.logs import build_log_processors, build_log_stream, build_logger_provider, setup_levels
 from tercet.configure.metrics import build_meter_provider, build_metric_readers
@@ -21,6 +22,7 @@ from tercet.configure.resource import build_resource
 from tercet.configure.traces import build_span_processors, build_tracer_provider
 from tercet.declare.settings import Settings, unknown_variables
 from tercet.emit import logs
+from tercet.emit.propagate import propagate
 from tercet.errors import SettingsError, SetupError
 from tercet.export.prometheus import PrometheusApp
 
@@ -83,11 +85,12 @@ def setup_process(settings: Settings, *, by_agent: bool = False) -> Observabilit
         if settings.disabled:
             return Observability(settings, None, by_agent=by_agent)
         pipeline = build_pipeline(settings)
-        _install(pipeline, settings)
-        _handle = Observability(settings, pipeline, by_agent=by_agent)
-        atexit.register(_handle.shutdown)
+        handle = Observability(settings, pipeline, by_agent=by_agent)
+        _install(pipeline, handle)
+        setup_exit(handle.shutdown)
+        _handle = handle
         _say_what_is_odd(settings, pipeline)
-        return _handle
+        return handle
 
 
 def _same(handle: "Observability", settings: Settings) -> Observability:
@@ -155,7 +158,7 @@ def _earlier(provider: Any, kind: type) -> Any:
     )
 
 
-def _install(pipeline: Pipeline, settings: Settings) -> None:
+def _install(pipeline: Pipeline, handle: Observability) -> None:
     """Put the pipeline in place; everything that is global is touched here, or in the edges' `install`."""
     # Contrib instrumentors read it once, when the first of them starts.
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
@@ -173,9 +176,12 @@ def _install(pipeline: Pipeline, settings: Settings) -> None:
     if "LoggerProvider" not in pipeline.adopted:
         _logs.set_logger_provider(pipeline.logger_provider)
     propagate.set_global_textmap(pipeline.propagator)
-    setup_levels(settings)
+    observe_delivery(metrics.get_meter("tercet"), handle.outboxes())
+    setup_levels(handle.settings)
     logs.install(pipeline.log_stream)
-    setup_edges(settings)
+    setup_edges(handle.settings, handle.force_flush)
+    if handle.prometheus_port is not None:
+        handle.serve_prometheus(handle.prometheus_port)
 
 
 def _say_what_is_odd(settings: Settings, pipeline: Pipeline) -> None:

@@ -8,11 +8,14 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
 
+from tercet.configure.delivery import build_outbox
 from tercet.declare.settings import Settings
 from tercet.emit import correlation
 from tercet.errors import SettingsError
 from tercet.export.correlation import Correlated
-from tercet.export.otlp import build_exporters
+from tercet.export.encode import encode_spans
+from tercet.export.otlp import build_exporter, exporter_names, is_posted
+from tercet.export.processors import BatchedSpans
 
 
 def build_tracer_provider(settings: Settings, resource: Resource) -> TracerProvider:
@@ -22,16 +25,19 @@ def build_tracer_provider(settings: Settings, resource: Resource) -> TracerProvi
 
 def build_span_processors(settings: Settings) -> list[SpanProcessor]:
     """Make what sees each span: first who writes the correlation id, then who sends it away."""
-    batches = [
-        BatchSpanProcessor(
-            exporter,
-            max_queue_size=settings.span_queue_size,
-            schedule_delay_millis=settings.span_export_delay * 1000,
-            max_export_batch_size=min(settings.span_batch_size, settings.span_queue_size),
-        )
-        for exporter in build_exporters("traces", settings)
-    ]
+    batches = [_build_batch(name, settings) for name in exporter_names("traces", settings)]
     return [Correlated(correlation.attribute), *batches]
+
+
+def _build_batch(name: str, settings: Settings) -> SpanProcessor:
+    if is_posted(name, "traces", settings):
+        return BatchedSpans(build_outbox("traces", settings, encode_spans))
+    return BatchSpanProcessor(
+        build_exporter(name, "traces", settings),
+        max_queue_size=settings.span_queue_size,
+        schedule_delay_millis=settings.span_export_delay * 1000,
+        max_export_batch_size=min(settings.span_batch_size, settings.span_queue_size),
+    )
 
 
 def build_sampler(settings: Settings) -> Sampler:

@@ -74,4 +74,25 @@ CORRELATION_REPLACED = Metric(
     attributes=("reason",),
 )
 
-METRICS = (HTTP_SERVER_DURATION, HTTP_SERVER_ACTIVE, HTTP_CLIENT_DURATION, CORRELATION_REPLACED)
+EXPORT_ITEMS = Metric(
+    "tercet.export.items",
+    "counter",
+    "{item}",
+    "Spans and log records that were delivered, or dropped for the reason that outcome names.",
+    attributes=("signal", "outcome"),
+)
+EXPORT_WAITING = Metric(
+    "tercet.export.waiting",
+    "up_down_counter",
+    "{item}",
+    "Spans and log records that are neither delivered, spooled nor dropped yet.",
+    attributes=("signal",),
+)
+METRICS = (
+    HTTP_SERVER_DURATION,
+    HTTP_SERVER_ACTIVE,
+    HTTP_CLIENT_DURATION,
+    CORRELATION_REPLACED,
+    EXPORT_ITEMS,
+    EXPORT_WAITING,
+)

@@ -108,6 +108,12 @@ class Settings:
     otlp_client_certificate: str | None = _otlp(None, parse.optional(parse.text), "CLIENT_CERTIFICATE", about="File of the client's certificate, for mTLS.")
     otlp_insecure: bool = _otlp(False, parse.boolean, "INSECURE", about="gRPC without TLS when the endpoint has no scheme that says so.")
 
+    export_max_bytes: int = _row(16 * 1024**2, parse.whole(1024, 2**40, "Write 16777216."), "TERCET_EXPORT_MAX_BYTES", about="Bytes of each signal that may wait in memory while the collector is away; the oldest go beyond.")
+    spool_directory: str | None = _row(None, parse.optional(parse.text), "TERCET_SPOOL_DIRECTORY", about="Directory where spans and logs wait while the collector is away; in memory when unset.")
+    spool_max_bytes: int = _row(256 * 1024**2, parse.whole(1024, 2**40, "Write 268435456."), "TERCET_SPOOL_MAX_BYTES", about="Bytes of each signal that may wait on disk, over all processes.")
+    spool_max_files: int = _row(10_000, parse.whole(1, 1_000_000, "Write 10000."), "TERCET_SPOOL_MAX_FILES", about="Requests of each signal that may wait on disk, over all processes.")
+    spool_max_age: float = _row(172_800.0, parse.number(1, 31_536_000, "Write 172800 for two days."), "TERCET_SPOOL_MAX_AGE", about="Seconds that a request may wait on disk.")
+
     traces_sampler: str = _row("parentbased_traceidratio", parse.text, "OTEL_TRACES_SAMPLER", about="A sampler of the specification, or the name of an installed one.")
     traces_sampler_arg: str = _row("1.0", lambda value: str(value).strip(), "OTEL_TRACES_SAMPLER_ARG", about="Share of traces to keep, 0 to 1, for the ratio samplers.")
     span_export_delay: float = _row(1.0, _INTERVAL, "OTEL_BSP_SCHEDULE_DELAY", about="Seconds a span waits for company before it is sent.", milliseconds=True)

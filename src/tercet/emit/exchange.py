@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import perf_counter, time_ns
 from typing import Any, Protocol
 
-from opentelemetry import propagate
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.metrics import Histogram
 from opentelemetry.propagators.textmap import Getter
@@ -31,6 +30,7 @@ from tercet.emit.http import (
     span_name,
 )
 from tercet.emit.metrics import ActiveCounts
+from tercet.emit.propagate import propagate
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any
 
 import wrapt
-from opentelemetry import metrics, propagate, trace
+from opentelemetry import metrics, trace
 from opentelemetry.context import attach, detach
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
@@ -28,6 +28,7 @@ from tercet.emit.http import (
     span_name,
 )
 from tercet.emit.metrics import build_histogram
+from tercet.emit.propagate import propagate
 
 logger = logging.getLogger("tercet")
 _MEASURED = frozenset(HTTP_CLIENT_DURATION.attributes)

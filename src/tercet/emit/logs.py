@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from time import monotonic, time_ns
 from typing import Any, TextIO
@@ -335,7 +335,10 @@ def _patch() -> None:
 
     def taken(logger: logging.Logger, record: logging.LogRecord) -> None:
         if _stream_in_use is not None:
-            _stream_in_use.take(record)
+            admitted = _admitted(logger, record)
+            if admitted is not None:
+                _stream_in_use.take(admitted)
+            vars(record).setdefault(_TAKEN, _stream_in_use.writes_lines)
         call_handlers(logger, record)
 
     def unless_written(handler: "logging.StreamHandler[Any]", record: logging.LogRecord) -> None:
@@ -344,6 +347,32 @@ def _patch() -> None:
 
     logging.Logger.callHandlers = taken  # type: ignore[method-assign,assignment]
     logging.StreamHandler.emit = unless_written  # type: ignore[method-assign,assignment]
+
+
+def _admitted(logger: logging.Logger, record: logging.LogRecord) -> logging.LogRecord | None:
+    """Pass a record through the filters of the console handlers that we stand in for: they may redact it.
+
+    None when every one of those handlers refuses it.
+    """
+    consoles = [handler for handler in _handlers_of(logger) if _writes_to_console(handler)]
+    if not any(handler.filters for handler in consoles):
+        return record
+    for handler in consoles:
+        admitted: object = handler.filter(record)
+        if admitted:
+            return admitted if isinstance(admitted, logging.LogRecord) else record
+    return None
+
+
+def _handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:
+    current: logging.Logger | None = logger
+    while current is not None:
+        yield from current.handlers
+        current = current.parent if current.propagate else None
+
+
+def _writes_to_console(handler: logging.Handler) -> bool:
+    return isinstance(handler, logging.StreamHandler) and _is_console(handler.stream)
 
 
 def _is_console(stream: object) -> bool:

@@ -29,21 +29,29 @@ _DELTA: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def build_exporters(signal: Signal, settings: Settings) -> Iterator[Any]:
-    """Make the exporters that the settings name for a signal; `none` and `prometheus` name none.
+def exporter_names(signal: Signal, settings: Settings) -> Iterator[str]:
+    """Walk through the exporters that the settings name for a signal; `none` and `prometheus` are none."""
+    return (name for name in getattr(settings, f"{signal}_exporter") if name not in ("none", "prometheus"))
+
+
+def is_posted(name: str, signal: Signal, settings: Settings) -> bool:
+    """Say whether an exporter is our own, OTLP over HTTP."""
+    return name == "otlp" and settings.otlp(signal).protocol == "http/protobuf"
+
+
+def build_exporter(name: str, signal: Signal, settings: Settings) -> Any:
+    """Make one of upstream's exporters.
 
     Raises:
-        SettingsError: A name is not installed.
+        SettingsError: The name is not installed.
         SetupError: gRPC is asked for and not installed.
     """
-    for name in getattr(settings, f"{signal}_exporter"):
-        if name == "otlp":
-            yield _build_otlp(signal, settings)
-        elif name == "console":
-            module, exporter = _CONSOLE[signal]
-            yield getattr(import_module(module), exporter)()
-        elif name not in ("none", "prometheus"):
-            yield _installed(signal, name)
+    if name == "otlp":
+        return _build_grpc(signal, settings)
+    if name == "console":
+        module, exporter = _CONSOLE[signal]
+        return getattr(import_module(module), exporter)()
+    return _installed(signal, name)
 
 
 def _installed(signal: Signal, name: str) -> Any:
@@ -56,31 +64,15 @@ def _installed(signal: Signal, name: str) -> Any:
     return found[0].load()()
 
 
-def _build_otlp(signal: Signal, settings: Settings) -> Any:
-    otlp = settings.otlp(signal)
+def temporality(settings: Settings) -> dict[type, AggregationTemporality]:
+    """Say which instruments report deltas; all others report sums since the start."""
+    return dict.fromkeys(_DELTA[settings.metric_temporality], AggregationTemporality.DELTA)
+
+
+def _build_grpc(signal: Signal, settings: Settings) -> Any:
+    extra = {"preferred_temporality": temporality(settings)} if signal == "metrics" else {}
     module, name = _MODULES[signal]
-    extra: dict[str, Any] = {}
-    if signal == "metrics":
-        delta = dict.fromkeys(_DELTA[settings.metric_temporality], AggregationTemporality.DELTA)
-        extra["preferred_temporality"] = delta
-    if otlp.protocol == "grpc":
-        return _grpc_class(module, name)(**_grpc_arguments(otlp), **extra)
-    exporter = getattr(import_module(f"opentelemetry.exporter.otlp.proto.http.{module}"), name)
-    return exporter(**_http_arguments(otlp), **extra)
-
-
-def _http_arguments(otlp: Otlp) -> dict[str, Any]:
-    from opentelemetry.exporter.otlp.proto.http import Compression
-
-    return {
-        "endpoint": otlp.endpoint,
-        "headers": dict(otlp.headers),
-        "timeout": otlp.timeout,
-        "compression": Compression(otlp.compression),
-        "certificate_file": otlp.certificate,
-        "client_key_file": otlp.client_key,
-        "client_certificate_file": otlp.client_certificate,
-    }
+    return _grpc_class(module, name)(**_grpc_arguments(settings.otlp(signal)), **extra)
 
 
 def _grpc_class(module: str, name: str) -> Any:

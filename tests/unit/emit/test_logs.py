@@ -588,3 +588,22 @@ def test_a_record_that_cannot_be_sent_is_counted_and_raises_nothing(seen, capsys
         logs._stream_in_use.take(logging.makeLogRecord({"name": "odd", "msg": "x"}))
         assert (logs._stream_in_use.failed, lines.all()) == (1, [])
     assert capsys.readouterr().err.startswith("tercet: 1 log records lost, last of odd: TypeError(")
+
+
+def test_a_filter_that_redacts_for_the_console_redacts_our_line_too(lines):
+    """What an application keeps out of its console by a handler's filter stays out of the line in its place."""
+
+    def redact(record):
+        record.msg = record.msg.replace("4111", "****")
+        return "secret" not in record.msg
+
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(redact)
+    log = logging.getLogger("shop")
+    log.addHandler(handler)
+    try:
+        log.warning("card 4111")
+        log.warning("secret")
+    finally:
+        log.removeHandler(handler)
+    assert [line["message"] for line in lines] == ["card ****"]

@@ -1,0 +1,96 @@
+"""The SDK's side of an outbox: processors for spans and log records, and an exporter for metrics."""
+
+import copy
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.sdk._logs import LogRecordProcessor, ReadableLogRecord, ReadWriteLogRecord
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+
+from tercet.export.batch import Outbox, Posts
+
+_NO_RESOURCE = Resource.get_empty()
+_NO_CONTEXT = Context()
+
+
+class BatchedSpans(SpanProcessor):
+    """Put each sampled span into an outbox when it ends."""
+
+    def __init__(self, outbox: Outbox[ReadableSpan]) -> None:
+        self.outbox = outbox
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Take a span that has ended."""
+        if span.context.trace_flags.sampled:
+            self.outbox.put(span)
+
+    def shutdown(self, timeout_millis: float = 5_000) -> bool:  # type: ignore[override] # None upstream
+        """Send what is waiting, stop, and say whether all was sent."""
+        return self.outbox.close(timeout_millis / 1000)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Send what is waiting."""
+        return self.outbox.flush(timeout_millis / 1000)
+
+
+class BatchedLogs(LogRecordProcessor):
+    """Put each log record into an outbox."""
+
+    def __init__(self, outbox: Outbox[ReadableLogRecord]) -> None:
+        self.outbox = outbox
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Take a log record."""
+        # The record's context can hold a whole request, and would keep it until the batch is sent.
+        record = copy.copy(log_record.log_record)
+        record.context = _NO_CONTEXT
+        resource = log_record.resource or _NO_RESOURCE
+        self.outbox.put(
+            ReadableLogRecord(record, resource, log_record.instrumentation_scope, log_record.limits)
+        )
+
+    def shutdown(self, timeout_millis: float = 5_000) -> bool:  # type: ignore[override] # None upstream
+        """Send what is waiting, stop, and say whether all was sent."""
+        return self.outbox.close(timeout_millis / 1000)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Send what is waiting."""
+        return self.outbox.flush(timeout_millis / 1000)
+
+
+class PostedMetrics(MetricExporter):
+    """Post what a reader collects.
+
+    A collection that cannot be delivered is not kept: cumulative sums are whole again in the next one.
+
+    Args:
+        link: Where it goes.
+        temporality: Which instruments report deltas.
+    """
+
+    def __init__(self, link: Posts, temporality: dict[type, AggregationTemporality]) -> None:
+        super().__init__(preferred_temporality=temporality)
+        self._link = link
+
+    def export(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_kwargs: Any
+    ) -> MetricExportResult:
+        """Send one collection, within its time."""
+        packed = self._link.pack(encode_metrics(metrics_data).SerializeToString())
+        answer = self._link.post(packed, timeout_millis / 1000)
+        return MetricExportResult.SUCCESS if answer.kind == "delivered" else MetricExportResult.FAILURE
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Say that nothing is waiting: each export is sent at once."""
+        return True
+
+    def shutdown(self, timeout_millis: float = 30_000, **_kwargs: Any) -> None:
+        """Do nothing: the link has nothing to close."""
