@@ -4,11 +4,16 @@ import argparse
 import os
 import shutil
 import sys
+from typing import NoReturn
 
-from tercet.declare.settings import Slot, slots
+from tercet.configure.propagation import build_propagator
+from tercet.declare import parse
+from tercet.declare.settings import Settings, Slot, slots
+from tercet.errors import SettingsError
 
 HELP = "Run a command with traces, metrics and logs, without changing its code."
 _NOT_FOUND = 127
+_PROPAGATORS = "OTEL_PROPAGATORS"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
         value = getattr(arguments, slot.name)
         if value is not None:
             os.environ[slot.variables[0]] = _as_variable(value, slot)
+    try:
+        build_propagator(Settings(propagators=parse.words(os.environ.get(_PROPAGATORS) or "none")))
+    except SettingsError as error:
+        _become_without_telemetry(command, error)
     os.environ |= {"OTEL_PYTHON_DISTRO": "tercet", "OTEL_PYTHON_CONFIGURATOR": "tercet"}
     return _become(command)
 
@@ -47,6 +56,13 @@ def _as_variable(value: str, slot: Slot) -> str:
         return str(float(value) * 1000) if slot.row.milliseconds else value
     except ValueError:
         return value  # The service says what is wrong with it, and starts.
+
+
+def _become_without_telemetry(command: list[str], error: SettingsError) -> NoReturn:
+    """Start the service all the same; upstream's API, which FastAPI imports, fails on a wrong propagator."""
+    print(f"tercet run: Telemetry is off: {error}", file=sys.stderr)
+    del os.environ[_PROPAGATORS]
+    os.execvp(command[0], command)  # noqa: S606 - the user's own command
 
 
 def _become(command: list[str]) -> int:
