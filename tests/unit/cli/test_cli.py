@@ -49,7 +49,8 @@ def test_run_becomes_the_command_in_an_environment_that_sets_it_up(became, envir
 
 def test_run_takes_every_setting(became, environ):
     """Each place of the table has its option."""
-    everything = [f"--{slot.name.replace('_', '-')}=1" for slot in slots()]
+    value = {"propagators": "none"}
+    everything = [f"--{slot.name.replace('_', '-')}={value.get(slot.name, '1')}" for slot in slots()]
     assert main(["run", *everything, "python"]) == 0
     assert all(slot.variables[0] in environ for slot in slots())
 
@@ -58,6 +59,17 @@ def test_run_leaves_wrong_values_to_the_service(became, environ):
     """It says what is wrong, and starts."""
     assert main(["run", "--span-export-delay", "soon", "python"]) == 0
     assert environ["OTEL_BSP_SCHEDULE_DELAY"] == "soon"
+
+
+def test_run_starts_a_service_without_telemetry_where_upstream_would_not_start(
+    became, environ, monkeypatch, capsys
+):
+    """A propagator that is not installed would fail the import of upstream's API."""
+    monkeypatch.setattr(os, "execvp", lambda name, command: became.append([name, command]))
+    assert main(["run", "--propagators", "nope", "--", "python", "app.py"]) == 0
+    assert became[0] == ["python", ["python", "app.py"]]
+    assert "OTEL_PROPAGATORS" not in environ
+    assert capsys.readouterr().err.startswith("tercet run: Telemetry is off: propagators (OTEL_PROPAGATORS)")
 
 
 @pytest.mark.parametrize(
