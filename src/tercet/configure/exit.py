@@ -11,7 +11,7 @@ def setup_exit(shutdown: Callable[[], object]) -> None:
     """Call `shutdown` when the process ends, by itself or by SIGTERM.
 
     SIGTERM's default would end the process at once. Where nobody else has taken it by now, it is taken, and
-    done in the end; uvicorn too gives it back so, after its own graceful end. Who takes it later has it alone.
+    done in the end; uvicorn too gives it back so, after its own graceful end. Who takes it later has it.
     """
     atexit.register(shutdown)
     is_free = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

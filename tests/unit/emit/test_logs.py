@@ -591,7 +591,7 @@ def test_a_record_that_cannot_be_sent_is_counted_and_raises_nothing(seen, capsys
 
 
 def test_a_filter_that_redacts_for_the_console_redacts_our_line_too(lines):
-    """What an application keeps out of its console by a handler's filter stays out of the line in its place."""
+    """What a filter keeps out of the application's console stays out of the line that stands in its place."""
 
     def redact(record):
         record.msg = record.msg.replace("4111", "****")
