@@ -308,7 +308,7 @@ os._exit(0) if "{action}" == "force_flush" else None
 """)
     assert out == ["False True"]
     assert warned == (
-        ["tercet: 0.2 s were too short to deliver all telemetry; the rest is lost."]
+        ["tercet: not all telemetry could be delivered within 0.2 s."]
         if action == "shutdown"
         else []
     )

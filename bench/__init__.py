@@ -1,0 +1,1 @@
+"""What a request costs, beside other ways to observe it: `make bench`."""

@@ -1,0 +1,444 @@
+"""The outbox: nothing is lost uncounted, nothing waits, and the books balance whatever happens."""
+
+import os
+import sys
+import threading
+import time
+
+import pytest
+
+from tercet.export.batch import Outbox
+from tercet.export.link import Answer
+from tercet.export.spool import Limits, Parcel, Spool
+
+DELIVERED, LATER = Answer("delivered"), Answer("later", "HTTP 503")
+TIME = 10
+
+
+class Collector:
+    """A link whose answers are scripted by a function, and that can hang until it is let go."""
+
+    def __init__(self, answer=lambda packed: DELIVERED):
+        self.answer = answer
+        self.taken = []
+        self.timeouts = []
+        self.told = []
+        self.posting = threading.Event()
+        self.let_go = threading.Event()
+        self.let_go.set()
+
+    def pack(self, body):
+        return body
+
+    def post(self, packed, timeout=float("inf")):
+        self.timeouts.append(timeout)
+        self.posting.set()
+        self.let_go.wait(TIME)
+        answer = self.answer(packed)
+        if answer.kind == "delivered":
+            self.taken += packed.decode().split()
+        return answer
+
+    def tell(self, what):
+        self.told.append(what)
+        return True
+
+
+def encode(items):
+    if "bad" in items:
+        raise ValueError("secret")
+    return " ".join(items).encode()
+
+
+def halve(packed):
+    items = packed.decode().split()
+    half = len(items) // 2
+    return [Parcel(encode(part), len(part)) for part in (items[:half], items[half:])]
+
+
+def outbox(collector, **options):
+    defaults = {"queue_size": 1000, "batch_size": 100, "delay": 0.01, "max_bytes": 10**6}
+    return Outbox("test", collector, encode, halve, **defaults | options)
+
+
+def spool_in(folder, **limits):
+    return Spool(folder, Limits(**{"bytes": 10**6, "files": 1000, "seconds": 3600} | limits))
+
+
+def books(box):
+    """What became of all that was put in."""
+    table = {"delivered": box.delivered, "spooled": box.spooled, "waiting": box.backlog(), **box.dropped}
+    return {name: count for name, count in table.items() if count}
+
+
+def until(condition):
+    """Wait for something that another thread does."""
+    deadline = time.monotonic() + TIME
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def put_all(box, count, start=0):
+    names = [f"i{number}" for number in range(start, start + count)]
+    for name in names:
+        box.put(name)
+    return names
+
+
+def test_items_arrive_in_their_order():
+    """In batches of the size that was asked for, at most."""
+    collector = Collector()
+    box = outbox(collector, batch_size=7)
+    names = put_all(box, 100)
+    assert box.flush(TIME)
+    assert collector.taken == names
+    assert books(box) == {"delivered": 100}
+
+
+def test_nobody_waits_for_company_longer_than_the_delay():
+    """Without a flush."""
+    collector = Collector()
+    outbox(collector).put("i0")
+    until(lambda: collector.taken == ["i0"])
+
+
+def test_a_full_batch_waits_for_nobody():
+    """Although the delay is long."""
+    collector = Collector()
+    box = outbox(collector, delay=1000, batch_size=10)
+    names = put_all(box, 10)
+    until(lambda: collector.taken == names)
+
+
+def test_no_thread_without_items():
+    """A process that only forks has none; a flush starts none."""
+    before = threading.active_count()
+    box = outbox(Collector())
+    assert box.flush(0)
+    assert box.close(0)
+    assert threading.active_count() == before
+
+
+def test_many_threads_put_while_others_flush():
+    """Each flush returns when all that was put in before it is out."""
+    collector = Collector()
+    box = outbox(collector, queue_size=10**6, batch_size=50)
+    missed = []
+
+    def produce(number):
+        for turn in range(20):
+            mine = put_all(box, 50, start=number * 10_000 + turn * 50)
+            assert box.flush(TIME)
+            missed.extend(set(mine) - set(collector.taken))
+
+    threads = [threading.Thread(target=produce, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert missed == []
+    assert len(collector.taken) == len(set(collector.taken)) == 6000
+    assert books(box) == {"delivered": 6000}
+
+
+def test_a_hanging_collector_holds_nobody():
+    """Items beyond the queue are dropped and counted, and the rest arrives when it answers."""
+    collector = Collector()
+    collector.let_go.clear()
+    box = outbox(collector, queue_size=10, batch_size=10)
+    box.put("first")
+    assert collector.posting.wait(TIME)
+    put_all(box, 30)
+    assert books(box) == {"waiting": 11, "queue_full": 20}
+    collector.let_go.set()
+    assert box.flush(TIME)
+    assert books(box) == {"delivered": 11, "queue_full": 20}
+    until(lambda: collector.told == ["20 items dropped so far (queue_full 20)"])
+
+
+def test_only_what_cannot_be_encoded_is_lost():
+    """Its batch arrives; the notice does not say what was in it."""
+    collector = Collector()
+    box = outbox(collector, delay=1000)
+    names = [*put_all(box, 50), *(["bad"] * 2), *put_all(box, 3, start=50)]
+    for name in ("bad", "bad"):
+        box.put(name)
+    assert box.flush(TIME)
+    assert collector.taken == [name for name in names if name != "bad"]
+    assert books(box) == {"delivered": 53, "encode_failed": 2}
+    assert collector.told[0] == "one item could not be encoded (ValueError)"
+
+
+def test_a_collector_that_is_away_is_asked_again():
+    """After a pause, or when somebody flushes; a flush does not wait for it."""
+    away = [True]
+    collector = Collector(lambda packed: LATER if away[0] else DELIVERED)
+    box = outbox(collector)
+    names = put_all(box, 5)
+    assert not box.flush(TIME)
+    assert books(box) == {"waiting": 5}
+    away[0] = False
+    assert box.flush(TIME)
+    assert collector.taken == names
+    assert books(box) == {"delivered": 5}
+
+
+@pytest.mark.parametrize("asked", [0.3, None])
+def test_the_pause_is_the_collectors_or_our_own(asked):
+    """Retry-After is honoured, and no more is asked before."""
+    answers = [Answer("later", "HTTP 429", asked), DELIVERED]
+    collector = Collector(lambda packed: answers.pop(0))
+    box = outbox(collector)
+    began = time.monotonic()
+    box.put("i0")
+    until(lambda: collector.taken)
+    assert (asked or 1.0) <= time.monotonic() - began < (asked or 1.0) * 1.2 + 1
+
+
+def test_memory_is_bounded_in_bytes():
+    """The oldest go, counted."""
+    away = [True]
+    collector = Collector(lambda packed: LATER if away[0] else DELIVERED)
+    box = outbox(collector, batch_size=10, max_bytes=100)
+    names = put_all(box, 100)
+    assert not box.flush(TIME)
+    until(lambda: box.backlog() <= 40)
+    assert sum(books(box).values()) == 100
+    away[0] = False
+    assert box.flush(TIME)
+    assert collector.taken == names[-len(collector.taken) :]
+    assert books(box) == {"delivered": len(collector.taken), "too_many_bytes": 100 - len(collector.taken)}
+
+
+def test_a_request_that_is_too_large_is_halved():
+    """Down to the one item that is too large by itself."""
+    collector = Collector(lambda packed: Answer("too_large") if b"i3" in packed else DELIVERED)
+    box = outbox(collector, delay=1000)
+    names = put_all(box, 9)
+    assert box.flush(TIME)
+    assert collector.taken == [name for name in names if name != "i3"]
+    assert books(box) == {"delivered": 8, "too_large": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "counted"),
+    [
+        (Answer("refused", "HTTP 400"), {"refused": 5}),
+        (Answer("delivered", rejected=2), {"delivered": 3, "rejected": 2}),
+        (Answer("delivered", rejected=2**60), {"rejected": 5}),
+    ],
+)
+def test_what_the_collector_does_not_take_is_counted(answer, counted):
+    """Also where it claims to have rejected more than it was sent."""
+    box = outbox(Collector(lambda packed: answer), delay=1000)
+    put_all(box, 5)
+    assert box.flush(TIME)
+    assert books(box) == counted
+
+
+def test_a_close_sends_what_is_waiting():
+    """And takes nothing more in."""
+    collector = Collector()
+    box = outbox(collector, delay=1000)
+    names = put_all(box, 5)
+    assert box.close(TIME)
+    box.put("late")
+    assert box.close(TIME)
+    assert collector.taken == names
+    assert books(box) == {"delivered": 5, "shutdown": 1}
+
+
+def test_a_close_waits_for_a_collector_that_has_just_gone():
+    """It was there before: it may be back within the time."""
+    answers = [LATER, LATER, DELIVERED]
+    collector = Collector(lambda packed: answers.pop(0))
+    box = outbox(collector, delay=1000)
+    put_all(box, 5)
+    assert box.close(TIME)
+    assert books(box) == {"delivered": 5}
+
+
+def test_a_close_tries_once_more_where_the_collector_was_away():
+    """And ends at once."""
+    collector = Collector(lambda packed: LATER)
+    box = outbox(collector)
+    put_all(box, 5)
+    assert not box.flush(TIME)
+    began = time.monotonic()
+    assert not box.close(TIME)
+    assert time.monotonic() - began < 5
+    assert books(box) == {"shutdown": 5}
+
+
+def test_a_close_ends_in_time_while_a_post_hangs():
+    """What it was about counts as dropped, and is not counted again when the collector takes it after all."""
+    collector = Collector()
+    collector.let_go.clear()
+    box = outbox(collector)
+    put_all(box, 5)
+    assert collector.posting.wait(TIME)
+    put_all(box, 5)
+    began = time.monotonic()
+    assert not box.close(0.5)
+    assert time.monotonic() - began < 0.6
+    assert books(box) == {"shutdown": 10}
+    collector.let_go.set()
+    box._thread.join(TIME)
+    assert books(box) == {"shutdown": 10}
+
+
+def test_posts_of_a_close_have_its_time():
+    """No request may take longer than the process has."""
+    collector = Collector()
+    box = outbox(collector, delay=1000)
+    box.put("i0")
+    assert box.close(2)
+    assert collector.timeouts[-1] <= 2
+
+
+def test_what_waits_goes_to_disk_and_comes_back(tmp_path):
+    """While the collector is away; memory holds nothing then."""
+    away = [True]
+    collector = Collector(lambda packed: LATER if away[0] else DELIVERED)
+    box = outbox(collector, spool=spool_in(tmp_path / "s"))
+    names = put_all(box, 5)
+    assert box.flush(TIME)
+    assert books(box) == {"spooled": 5}
+    names += put_all(box, 5, start=5)
+    until(lambda: books(box) == {"spooled": 10})
+    away[0] = False
+    until(lambda: books(box) == {"delivered": 10})
+    assert sorted(collector.taken) == sorted(names)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_close_leaves_on_disk_what_it_cannot_send(hangs, tmp_path):
+    """Also what a request that hangs is about; the next process sends it all, with no item of its own."""
+    collector = Collector(lambda packed: LATER)
+    if hangs:
+        collector.let_go.clear()
+    box = outbox(collector, spool=spool_in(tmp_path / "s"))
+    names = put_all(box, 5)
+    assert collector.posting.wait(TIME)
+    names += put_all(box, 5, start=5)
+    assert box.close(0.5)
+    assert books(box) == {"spooled": 10}
+    other = Collector()
+    following = outbox(other, spool=spool_in(tmp_path / "s"), delay=1000)
+    until(lambda: following.delivered == 10)
+    assert sorted(other.taken) == sorted(names)
+    assert books(following) == {"delivered": 10, "spooled": -10}
+    collector.let_go.set()
+
+
+def test_items_do_not_wait_for_a_long_spool(tmp_path):
+    """What is put in goes out between what was on disk."""
+    spool = spool_in(tmp_path / "s", files=10_000)
+    for number in range(300):
+        spool.add(Parcel(f"old{number}".encode(), 1))
+    collector = Collector()
+    box = outbox(collector, spool=spool, delay=0.01, batch_size=1)
+    assert collector.posting.wait(TIME)
+    box.put("new")
+    until(lambda: len(collector.taken) == 301)
+    assert collector.taken.index("new") < 299
+    assert books(box) == {"delivered": 301, "spooled": -300}
+
+
+def test_a_spooled_request_that_is_too_large_is_halved(tmp_path):
+    """As any other."""
+    spool = spool_in(tmp_path / "s")
+    spool.add(Parcel(b"a b c", 3))
+    collector = Collector(lambda packed: Answer("too_large") if b" " in packed else DELIVERED)
+    box = outbox(collector, spool=spool)
+    until(lambda: len(collector.taken) == 3)
+    assert box.flush(TIME)
+    assert books(box) == {"delivered": 3, "spooled": -3}
+
+
+def test_a_disk_that_takes_nothing_leaves_it_in_memory(tmp_path):
+    """And is told."""
+    spool = spool_in(tmp_path / "s")
+    (tmp_path / "s").rmdir()
+    (tmp_path / "s").touch()
+    collector = Collector(lambda packed: LATER)
+    box = outbox(collector, spool=spool)
+    put_all(box, 5)
+    assert not box.flush(TIME)
+    assert books(box) == {"waiting": 5}
+    assert collector.told[0] == "the spool cannot be written (File exists); what waits, waits in memory"
+
+
+def test_a_thread_that_cannot_start_harms_nobody(monkeypatch):
+    """As at the exit of Python 3.12.1: the flush sends by itself."""
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("at exit")))
+    collector = Collector()
+    box = outbox(collector)
+    names = put_all(box, 5)
+    assert box.flush(TIME)
+    assert box.close(TIME)
+    assert collector.taken == names
+
+
+def test_the_thread_outlives_every_error(monkeypatch):
+    """Told without its text."""
+    collector = Collector()
+    box = outbox(collector)
+    monkeypatch.setattr(box, "_tell_losses", lambda: 1 / 0)
+    box.put("i0")
+    until(lambda: collector.told)
+    monkeypatch.undo()
+    box.put("i1")
+    assert box.flush(TIME)
+    assert collector.told[0] == "sending failed (ZeroDivisionError)"
+    assert collector.taken == ["i0", "i1"]
+
+
+def test_a_signal_handler_may_put_while_its_thread_does():
+    """Reentry at any line of a put, a flush or a count deadlocks nothing."""
+    collector = Collector()
+    box = outbox(collector, queue_size=10, batch_size=2)
+
+    def interrupt(frame, _event, _argument):
+        if frame.f_code.co_filename.endswith(("batch.py", "queue.py")):
+            sys.settrace(None)
+            box.put("inner")
+            sys.settrace(interrupt)
+        return interrupt
+
+    sys.settrace(interrupt)
+    try:
+        for _ in range(20):
+            box.put("outer")
+        box.backlog()
+    finally:
+        sys.settrace(None)
+    assert box.flush(TIME)
+    assert box.delivered == len(collector.taken)
+
+
+def test_a_child_starts_with_nothing():
+    """Whatever its parent holds, is about, or has counted; and it sends on its own."""
+    collector = Collector()
+    collector.let_go.clear()
+    box = outbox(collector)
+    put_all(box, 5)
+    assert collector.posting.wait(TIME)
+    with box._moved:  # as if another thread held it at this moment
+        child = os.fork()
+        if child == 0:
+            try:
+                collector.taken.clear()
+                collector.let_go = threading.Event()
+                collector.let_go.set()
+                empty = books(box) == {}
+                box.put("child")
+                sent = box.flush(TIME) and box.close(TIME)
+                os._exit(0 if empty and sent and collector.taken == ["child"] else 1)
+            finally:
+                os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    collector.let_go.set()
+    assert box.flush(TIME)
+    assert books(box) == {"delivered": 5}
