@@ -5,7 +5,8 @@ import os
 from typing import Any
 
 from tercet.configure.edges import Instrumentors
-from tercet.configure.setup import setup_process
+from tercet.configure.program import is_tracker
+from tercet.configure.setup import give_up, setup_process
 from tercet.declare.settings import Settings
 from tercet.errors import TercetError
 
@@ -25,11 +26,15 @@ class TercetConfigurator:
 
     def configure(self, **_kwargs: Any) -> None:
         """Set up, or say in one warning why not; the service starts either way."""
+        if is_tracker():
+            return
         try:
             handle = setup_process(Settings.load(os.environ), by_agent=True)
         except TercetError as error:
+            give_up()
             logger.warning("Telemetry is off: %s", error)
         except Exception:
+            give_up()
             logger.warning("Telemetry is off: tercet failed to start.", exc_info=True)
         else:
             if not handle.settings.disabled:

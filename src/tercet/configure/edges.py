@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined] # exported, untyped
@@ -40,33 +41,56 @@ def _owned(settings: Settings) -> frozenset[str]:
     return _OWNED_ALWAYS if settings.http_edges == "off" else _OWNED_ALWAYS | _OWNED_HTTP
 
 
-def setup_edges(settings: Settings, flush: Callable[[], object]) -> None:
-    """Install the edges that the settings ask for.
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """The HTTP edges of a process; None for what nobody observes."""
+
+    asgi: asgi.AsgiEdge | None
+    httpx: httpx.HttpxEdge | None
+    by_contrib: bool
+
+
+def build_edges(settings: Settings, begin: Callable[[], object], end: Callable[[], object]) -> Edges:
+    """Make the edges that the settings ask for.
 
     Args:
         settings: Of the process.
-        flush: Called when an application ends, for its server may end the process in a way that asks nobody.
+        begin: Called once, when an application begins to serve.
+        end: Called when an application ends, for its server may end the process in a way that asks nobody.
+
+    Raises:
+        SetupError: Contrib's are asked for and not installed.
     """
-    threads.install()
-    structlog.install(True)
     if settings.http_edges == "off":
-        return
-    access_log = access_logger() if settings.access_log else None
+        return Edges(None, None, by_contrib=False)
+    options: dict[str, Any] = {
+        "excluded_paths": settings.excluded_paths,
+        "access_log": access_logger() if settings.access_log else None,
+        "begin": begin,
+        "end": end,
+    }
     if settings.http_edges == "contrib":
         from tercet.emit import contrib
 
-        asgi.install(contrib.ContribEdge(excluded_paths=settings.excluded_paths, access_log=access_log))
+        contrib.require_httpx()
+        return Edges(contrib.ContribEdge(**options), None, by_contrib=True)
+    buckets = settings.duration_buckets
+    edge = asgi.AsgiEdge(**options, duration_buckets=buckets)
+    return Edges(edge, httpx.HttpxEdge(duration_buckets=buckets), by_contrib=False)
+
+
+def install_edges(edges: Edges) -> None:
+    """Put the edges in place."""
+    threads.install()
+    structlog.install(True)
+    httpx.install(edges.httpx)
+    asgi.install(edges.asgi)
+    if edges.asgi is not None:
+        starlette.install()
+    if edges.by_contrib:
+        from tercet.emit import contrib
+
         contrib.install_httpx()
-    else:
-        asgi.install(
-            asgi.AsgiEdge(
-                excluded_paths=settings.excluded_paths,
-                access_log=access_log,
-                duration_buckets=settings.duration_buckets,
-            )
-        )
-        httpx.install(httpx.HttpxEdge(duration_buckets=settings.duration_buckets))
-    starlette.install(flush)
 
 
 def setup_instrumentors(settings: Settings) -> None:
@@ -78,4 +102,7 @@ def setup_instrumentors(settings: Settings) -> None:
     disabled = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
     if settings.disabled_instrumentations:
         os.environ[disabled] = ",".join(settings.disabled_instrumentations)
-    _load_instrumentors(instrumentors)  # type: ignore[no-untyped-call]
+    try:
+        _load_instrumentors(instrumentors)  # type: ignore[no-untyped-call]
+    except Exception as error:  # of upstream's hooks before and after
+        logger.warning("Not all instrumentors could be activated: %r", error)

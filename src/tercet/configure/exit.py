@@ -1,6 +1,7 @@
 """The end of a process: what is waiting is sent before it goes, however it goes."""
 
 import atexit
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -26,5 +27,7 @@ def _ending_by(shutdown: Callable[[], object]) -> Callable[[int, FrameType | Non
         finally:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+            # The first process of a container outlives a signal's default.
+            os._exit(128 + number)
 
     return end

@@ -58,6 +58,7 @@ class Observability:
         self._pipeline = pipeline
         self._prometheus: PrometheusReader | None = None
         self._server: PrometheusServer | None = None
+        self._spent = 0.0
 
     def force_flush(self, timeout: float = 5.0) -> bool:
         """Send what is waiting, all signals at once.
@@ -71,6 +72,12 @@ class Observability:
         if self._pipeline is None:
             return True
         return _all_done([_flushing(part) for part in _parts(self._pipeline)], timeout)
+
+    def flush_at_end(self) -> None:
+        """Send what is waiting when an application ends; the time counts as part of the shutdown."""
+        started = time.monotonic()
+        self.force_flush(self.settings.shutdown_timeout)
+        self._spent = min(time.monotonic() - started, self.settings.shutdown_timeout)
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Send what is waiting and stop; safe to call twice.
@@ -86,10 +93,10 @@ class Observability:
         self.is_shut_down = True
         if self._server is not None:
             self._server.close()
-        timeout = self.settings.shutdown_timeout if timeout is None else timeout
+        timeout = self.settings.shutdown_timeout - self._spent if timeout is None else timeout
         done = _all_done([_closing(part) for part in _parts(self._pipeline)], timeout)
         if not done and sys.stderr is not None:
-            sys.stderr.write(f"tercet: not all telemetry could be delivered within {timeout:g} s.\n")
+            sys.stderr.write("tercet: not all telemetry was delivered before the process ended.\n")
         return done
 
     def outboxes(self) -> dict[str, Outbox[Any]]:
@@ -103,14 +110,18 @@ class Observability:
 
         It shows what is measured from its first call on, so make it when the application starts.
 
+        While telemetry is disabled it answers with nothing.
+
         Raises:
-            SetupError: Telemetry is disabled or shut down.
+            SetupError: Telemetry is shut down.
         """
-        return PrometheusApp(self._prometheus_reader())
+        return PrometheusApp(self._prometheus_reader() if self._pipeline is not None else _Nothing())
 
     def _prometheus_reader(self) -> PrometheusReader:
         if self._pipeline is None or self.is_shut_down:
-            raise SetupError("metrics_app() must be called while telemetry is on. Check OTEL_SDK_DISABLED.")
+            raise SetupError(
+                "metrics_app() must be called before shutdown(). Call it when the service starts."
+            )
         if self._prometheus is None:
             self._prometheus = PrometheusReader()
             self._pipeline.meter_provider.add_metric_reader(self._prometheus)
@@ -124,8 +135,11 @@ class Observability:
             return PROMETHEUS_PORT
         return self.settings.prometheus_port
 
-    def serve_prometheus(self, port: int) -> None:
-        """Answer Prometheus on a port of its own; one that is taken is a warning."""
+    def serve_prometheus(self) -> None:
+        """Answer Prometheus on an own port, if the settings ask for one; one that is taken is a warning."""
+        port = self.prometheus_port
+        if port is None or self._server is not None or self.is_shut_down:
+            return
         try:
             self._server = start_server(self._prometheus_reader(), self.settings.prometheus_host, port)
         except SetupError as error:
@@ -147,6 +161,13 @@ class Observability:
 def _parts(pipeline: Pipeline) -> list[Any]:
     """List what is flushed and shut down: our own parts, so that an adopted provider stays its owner's."""
     return [*pipeline.span_processors, *pipeline.log_processors, *pipeline.metric_readers]
+
+
+class _Nothing:
+    """What Prometheus is told while telemetry is disabled."""
+
+    def render(self, openmetrics: bool) -> bytes:
+        return b"# EOF\n" if openmetrics else b""
 
 
 Action = Callable[[float], Any]

@@ -58,7 +58,7 @@ def setup_levels(settings: Settings) -> None:
     root = logging.getLogger()
     if settings.log_level is not None:
         root.setLevel(settings.log_level)
-    elif root.level == logging.WARNING:  # Python's own default: nobody chose it.
+    elif root.level == logging.WARNING:  # Python's own default: most likely nobody chose it.
         root.setLevel(logging.INFO)
     for name in _CHATTY:
         if logging.getLogger(name).level == logging.NOTSET and settings.http_edges != "off":

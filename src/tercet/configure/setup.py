@@ -12,14 +12,15 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from tercet.configure.delivery import observe_delivery
-from tercet.configure.edges import setup_edges, setup_instrumentors
+from tercet.configure.edges import Edges, build_edges, install_edges, setup_instrumentors
 from tercet.configure.exit import setup_exit
 from tercet.configure.handle import Observability, Pipeline
 from tercet.configure.logs import build_log_processors, build_log_stream, build_logger_provider, setup_levels
 from tercet.configure.metrics import build_meter_provider, build_metric_readers
+from tercet.configure.program import is_server_program
 from tercet.configure.propagation import build_propagator
 from tercet.configure.resource import build_resource
-from tercet.configure.traces import build_span_processors, build_tracer_provider
+from tercet.configure.traces import add_processor, build_span_processors, build_tracer_provider
 from tercet.declare.settings import Settings, unknown_variables
 from tercet.emit import logs
 from tercet.emit.propagate import propagate
@@ -64,10 +65,17 @@ def setup_observability(
         "environment": environment,
         **settings,
     }
-    handle = setup_process(Settings.load(os.environ, **arguments))
-    if not handle.by_agent and not handle.settings.disabled:
-        setup_instrumentors(handle.settings)
-    return handle
+    if _handle is not None and _handle.by_agent:
+        return _already_set_up(_handle, arguments)
+    return setup_process(Settings.load(os.environ, **arguments))
+
+
+def _already_set_up(handle: Observability, arguments: dict[str, Any]) -> Observability:
+    """Return what an agent has set up, also where it could not: the service must start."""
+    try:
+        return _same(handle, Settings.load(os.environ, **arguments))
+    except SettingsError:
+        return handle  # The agent has said it.
 
 
 def setup_process(settings: Settings, *, by_agent: bool = False) -> Observability:
@@ -82,14 +90,28 @@ def setup_process(settings: Settings, *, by_agent: bool = False) -> Observabilit
         if _handle is not None:
             return _same(_handle, settings)
         if settings.disabled:
-            return Observability(settings, None, by_agent=by_agent)
+            _handle = Observability(settings, None, by_agent=by_agent)
+            return _handle
+        # Contrib instrumentors read it once, when the first of them is made.
+        os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
         pipeline = build_pipeline(settings)
         handle = Observability(settings, pipeline, by_agent=by_agent)
-        _install(pipeline, handle)
-        setup_exit(handle.shutdown)
+        edges = build_edges(settings, handle.serve_prometheus, handle.flush_at_end)
         _handle = handle
+        _install(pipeline, edges, handle)
+        setup_exit(handle.shutdown)
         _say_what_is_odd(settings, pipeline)
-        return handle
+    if not by_agent:
+        setup_instrumentors(settings)
+    return handle
+
+
+def give_up() -> None:
+    """Take note that an agent could not set this process up, so that calls in its code do not fail either."""
+    global _handle  # noqa: PLW0603 - see setup_process
+    with _lock:
+        if _handle is None:
+            _handle = Observability(Settings(disabled=True), None, by_agent=True)
 
 
 def _same(handle: "Observability", settings: Settings) -> Observability:
@@ -119,17 +141,19 @@ def build_pipeline(settings: Settings) -> Pipeline:
         MeterProvider: _earlier(metrics.get_meter_provider(), MeterProvider),
         LoggerProvider: _earlier(_logs.get_logger_provider(), LoggerProvider),
     }
-    readers = build_metric_readers(settings)
+    propagator, tracer_provider = build_propagator(settings), build_tracer_provider(settings, resource)
     logger_provider = earlier[LoggerProvider] or build_logger_provider(resource)
     exports_logs = any(name != "none" for name in settings.logs_exporter)
+    # Last of all, for they start threads, and what is before them can fail.
+    readers = build_metric_readers(settings)
     return Pipeline(
-        tracer_provider=earlier[TracerProvider] or build_tracer_provider(settings, resource),
+        tracer_provider=earlier[TracerProvider] or tracer_provider,
         meter_provider=earlier[MeterProvider] or build_meter_provider(settings, resource, readers),
         logger_provider=logger_provider,
         span_processors=build_span_processors(settings),
         metric_readers=readers,
         log_processors=build_log_processors(settings),
-        propagator=build_propagator(settings),
+        propagator=propagator,
         log_stream=build_log_stream(
             settings,
             str(resource.attributes["service.name"]),
@@ -157,12 +181,10 @@ def _earlier(provider: Any, kind: type) -> Any:
     )
 
 
-def _install(pipeline: Pipeline, handle: Observability) -> None:
+def _install(pipeline: Pipeline, edges: Edges, handle: Observability) -> None:
     """Put the pipeline in place; everything that is global is touched here, or in the edges' `install`."""
-    # Contrib instrumentors read it once, when the first of them starts.
-    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
     for span_processor in pipeline.span_processors:
-        pipeline.tracer_provider.add_span_processor(span_processor)
+        add_processor(pipeline.tracer_provider, span_processor)
     for log_processor in pipeline.log_processors:
         pipeline.logger_provider.add_log_record_processor(log_processor)
     if "MeterProvider" in pipeline.adopted:
@@ -178,9 +200,9 @@ def _install(pipeline: Pipeline, handle: Observability) -> None:
     observe_delivery(metrics.get_meter("tercet"), handle.outboxes())
     setup_levels(handle.settings)
     logs.install(pipeline.log_stream)
-    setup_edges(handle.settings, handle.force_flush)
-    if handle.prometheus_port is not None:
-        handle.serve_prometheus(handle.prometheus_port)
+    install_edges(edges)
+    if not is_server_program():
+        handle.serve_prometheus()
 
 
 def _say_what_is_odd(settings: Settings, pipeline: Pipeline) -> None:

@@ -14,13 +14,28 @@ from tercet.emit import correlation
 from tercet.errors import SettingsError
 from tercet.export.correlation import Correlated
 from tercet.export.encode import encode_spans
+from tercet.export.guard import GuardedProcessors
 from tercet.export.otlp import build_exporter, exporter_names, is_posted
 from tercet.export.processors import BatchedSpans
 
 
 def build_tracer_provider(settings: Settings, resource: Resource) -> TracerProvider:
-    """Make the provider, still without processors."""
-    return TracerProvider(sampler=build_sampler(settings), resource=resource, shutdown_on_exit=False)
+    """Make the provider, still without processors; those that others add to it are guarded."""
+    return TracerProvider(
+        sampler=build_sampler(settings),
+        resource=resource,
+        active_span_processor=GuardedProcessors(),  # type: ignore[no-untyped-call] # upstream's constructor
+        shutdown_on_exit=False,
+    )
+
+
+def add_processor(provider: TracerProvider, processor: SpanProcessor) -> None:
+    """Add one of our own processors to a provider of ours, or of whoever made it."""
+    chain = provider._active_span_processor
+    if isinstance(chain, GuardedProcessors):
+        chain.add_own(processor)
+    else:
+        provider.add_span_processor(processor)
 
 
 def build_span_processors(settings: Settings) -> list[SpanProcessor]:

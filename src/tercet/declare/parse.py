@@ -206,6 +206,8 @@ def url(value: object) -> str:
 
 # `user:password@` in front of a host, with the scheme or without it.
 _CREDENTIALS = re.compile(r"(?<=://)\S*@|^[^/@\s:]+:(?!//)\S*@")
+# The query of a URL may hold a key, and is no part of what identifies a collector.
+_SECRET_QUERY = re.compile(r"(?<=\?)\S*=\S*")
 
 
 def shown(value: Any, *, secret: bool = False) -> str:
@@ -213,12 +215,14 @@ def shown(value: Any, *, secret: bool = False) -> str:
 
     >>> shown("lots"), shown({"authorization": "Bearer 1"}, secret=True), shown("http://me:pw@host:1")
     ("'lots'", '<hidden>', "'http://<hidden>@host:1'")
+    >>> shown("https://host/v1?api_key=1")
+    "'https://host/v1?<hidden>'"
     """
     if secret and value:
         return "<hidden>"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {shown(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str):
-        value = _CREDENTIALS.sub("<hidden>@", value)
-    if isinstance(value, MappingProxyType):
-        value = dict(value)
+        value = _SECRET_QUERY.sub("<hidden>", _CREDENTIALS.sub("<hidden>@", value))
     whole_text = repr(value)
     return whole_text if len(whole_text) <= 200 else f"{whole_text[:200]}…"  # noqa: PLR2004 - a line's worth

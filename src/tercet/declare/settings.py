@@ -128,7 +128,7 @@ class Settings:
     prometheus_host: str = _row("127.0.0.1", parse.text, "OTEL_EXPORTER_PROMETHEUS_HOST", about="Address that the own Prometheus port listens on.")
     prometheus_port: int | None = _row(None, parse.optional(parse.whole(0, 65_535, "Write 9464.")), "OTEL_EXPORTER_PROMETHEUS_PORT", about="Own Prometheus port; none when unset, unless prometheus is among the metrics exporters (then 9464).")
 
-    log_level: str | None = _row(None, parse.optional(parse.level), "TERCET_LOG_LEVEL", about="Lowest level of the root logger; INFO when neither this nor the application says.")
+    log_level: str | None = _row(None, parse.optional(parse.level), "TERCET_LOG_LEVEL", about="Lowest level of the root logger; when unset, INFO in place of Python's WARNING, and any other level stays.")
     log_levels: Mapping[str, str] = _row(_NOTHING, parse.levels, "TERCET_LOG_LEVELS", about="A level for single loggers: orders=DEBUG,sqlalchemy.engine=WARNING.")
     log_format: str = _row("auto", parse.choice("auto", "json", "text", "off"), "TERCET_LOG_FORMAT", about="Lines on stdout: json, text, auto (text on a terminal), or off, which leaves the application's own handlers alone.")
     log_export_delay: float = _row(1.0, _INTERVAL, "OTEL_BLRP_SCHEDULE_DELAY", about="Seconds a log record waits for company before it is sent.", milliseconds=True)

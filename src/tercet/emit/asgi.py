@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from opentelemetry import metrics, trace
@@ -49,6 +49,8 @@ class AsgiEdge:
         excluded_paths: Paths left out of all three signals; a trailing `*` takes everything below.
         access_log: Where `request_completed` and `request_failed` are written; None for nowhere.
         duration_buckets: Upper bounds of the request duration, in seconds.
+        begin: Called once, when this process begins to serve: then it is no supervisor of others that do.
+        end: Called when an application has ended its lifespan.
         tracer_provider: The global one when not given; likewise for the meter provider.
         meter_provider: See above.
     """
@@ -59,12 +61,16 @@ class AsgiEdge:
         excluded_paths: Iterable[str] = (),
         access_log: logging.Logger | None = None,
         duration_buckets: tuple[float, ...] = DURATION_BUCKETS,
+        begin: Callable[[], object] | None = None,
+        end: Callable[[], object] = lambda: None,
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
     ) -> None:
         meter = metrics.get_meter("tercet.asgi", meter_provider=meter_provider)
         self.excluded_paths = Paths(excluded_paths)
         self.access_log = access_log
+        self._begin = [begin] if begin is not None else []
+        self._end = end
         self.tracer = trace.get_tracer("tercet.asgi", tracer_provider=tracer_provider)
         self.duration = build_histogram(meter, replace(HTTP_SERVER_DURATION, buckets=duration_buckets))
         self.active = ActiveCounts(meter, HTTP_SERVER_ACTIVE)
@@ -89,7 +95,27 @@ class AsgiEdge:
         path, root = scope["path"], scope.get("root_path")
         return path in self.excluded_paths or bool(root and path.removeprefix(root) in self.excluded_paths)
 
+    async def live(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run an application's lifespan, and take note where the outermost one begins and ends."""
+        if OWNER in scope:
+            await app(scope, receive, send)
+            return
+        self._begin_to_serve()
+        scope[OWNER] = None
+        try:
+            await app(scope, receive, send)
+        finally:
+            del scope[OWNER]
+            # The process is about to end, whatever its event loop is; nothing is left to hold up.
+            self._end()
+
+    def _begin_to_serve(self) -> None:
+        while self._begin:
+            self._begin.pop()()
+
     async def _run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._begin:
+            self._begin_to_serve()
         try:
             scope[OWNER] = exchange = Exchange(self, scope)
         except Exception as trouble:  # of a foreign processor or propagator
@@ -115,7 +141,7 @@ _installed: AsgiEdge | None = None
 
 def install(edge: AsgiEdge | None) -> None:
     """Make `edge` the one that middlewares and framework hooks use; None turns them off."""
-    global _installed  # noqa: PLW0603 - one process, one edge; setup.py is the only caller
+    global _installed  # noqa: PLW0603 - one process, one edge
     _installed = edge
 
 
@@ -137,7 +163,9 @@ class ObservabilityMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, observed if nobody outside observes the request already."""
         edge = _installed
-        if edge is None or not edge.owns(scope):
-            await self.app(scope, receive, send)
-        else:
+        if edge is not None and scope["type"] == "lifespan":
+            await edge.live(self.app, scope, receive, send)
+        elif edge is not None and edge.owns(scope):
             await edge.observe(self.app, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)

@@ -111,8 +111,8 @@ class _Completed:
         self._histogram.record(amount, {**attributes, **known}, context)
 
 
-def install_httpx() -> None:
-    """Let contrib observe httpx, and httpx2 where it is installed.
+def require_httpx() -> Any:
+    """Return contrib's edge for httpx.
 
     Raises:
         SetupError: The contrib package is not installed.
@@ -121,6 +121,12 @@ def install_httpx() -> None:
         from opentelemetry.instrumentation import httpx
     except ImportError as error:
         raise _not_installed() from error
+    return httpx
+
+
+def install_httpx() -> None:
+    """Let contrib observe httpx, and httpx2 where it is installed."""
+    httpx = require_httpx()
     for name in ("HTTPXClientInstrumentor", "HTTPX2ClientInstrumentor"):
         instrumentor = getattr(httpx, name, None)
         if instrumentor is not None:

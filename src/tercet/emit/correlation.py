@@ -98,7 +98,7 @@ class CorrelationPropagator(TextMapPropagator):
         context = Context() if context is None else context
         for spelling in _SPELLINGS:
             values = getter.get(carrier, spelling)
-            if values:
+            if values and any(values):  # An empty header says nothing.
                 return self._with_first(values, context)
         return context
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from contextlib import contextmanager, suppress
 from time import perf_counter, time_ns
 from typing import Any, Protocol
 
@@ -31,6 +32,7 @@ from tercet.emit.http import (
 )
 from tercet.emit.metrics import ActiveCounts
 from tercet.emit.propagate import propagate
+from tercet.emit.traces import record_error
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -85,7 +87,16 @@ def _first(headers: HeaderMap, name: bytes) -> str | None:
 def tell_of_trouble(trouble: Exception) -> None:
     """Say, once a minute, that telemetry failed; whoever is served never notices."""
     if _minutely.allows():
-        logging.getLogger("tercet").warning("A request could not be observed: %r", trouble)
+        with suppress(Exception):  # The application's logging may be the trouble.
+            logging.getLogger("tercet").warning("A request could not be observed: %r", trouble)
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    try:
+        yield
+    except Exception as trouble:  # of a foreign processor or reader
+        tell_of_trouble(trouble)
 
 
 def _tells_of_disconnect(error: BaseException) -> bool:
@@ -255,24 +266,24 @@ class Exchange:
         if self.finished:
             return
         self.finished = True
-        try:
-            self._record(failure, error)
-        except Exception as trouble:
-            tell_of_trouble(trouble)
-
-    def _record(self, failure: str | None, error: BaseException | None) -> None:
         seconds = (self._ended or perf_counter()) - self._started
         if failure is None and (self.status or 0) >= FAILURE:
             failure = str(self.status)
         self.outcome = self._outcome(failure)
-        self._record_span(self.outcome, failure, error)
+        with _harmless():
+            self._measure(seconds)
+        with _harmless():
+            self._record_span(self.outcome, failure, error)
+        self._log_outcome(seconds, failure, error)
+        with _harmless():
+            self._end_span()
+
+    def _measure(self, seconds: float) -> None:
         if not self.is_websocket:
             self._with.active.step(self._active, -1)
             method, scheme = self._active
             measured = {"http.request.method": method, "url.scheme": scheme, **self.outcome}
             self._with.duration.record(seconds, measured, self._context)
-        self._log_outcome(seconds, failure, error)
-        self._end_span()
 
     def _end_span(self) -> None:
         self._span.end(self._ended_at)
@@ -294,10 +305,11 @@ class Exchange:
         span.set_attributes(attributes)
         if self.route:
             span.update_name(span_name(self._method, self.route))
-        if error is not None:
-            span.record_exception(error)
         if failure is not None:
-            span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}" if error else None)
+            span.set_status(StatusCode.ERROR)
+        if error is not None:
+            record_error(span, error)
+            span.set_attribute("error.type", str(failure))
 
     def _log_late(self, error: BaseException) -> None:
         """Log what background work raised after the response."""
@@ -324,5 +336,7 @@ class Exchange:
         token = attach(self._context)
         try:
             log.log(level, event, exc_info=error, extra=extra)
+        except Exception as trouble:  # of a filter that the application has put in the way
+            tell_of_trouble(trouble)
         finally:
             detach(token)

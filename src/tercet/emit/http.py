@@ -18,7 +18,7 @@ _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _SEPARATOR = r"[-_.\[\]]"
 # The signing parameters that the conventions name, and what services call their secrets.
 _SECRET_PARAMETER = re.compile(
-    rf"(?i)(^|{_SEPARATOR})(awsaccesskeyid|signature|sig|credential|token|password|passwd|pwd|passphrase|secret|key"
+    rf"(?i)(^|{_SEPARATOR})(awsaccesskeyid|signature|sig|credential|token|bearer|otp|authorization|password|passwd|pwd|passphrase|secret|key"
     rf"|apikey|accesskey|auth|code|jwt|session)({_SEPARATOR}|$)|token$|secret$|password$|apikey$"
 ).search
 _MAY_HIDE_SECRETS = re.compile("[@?#]").search

@@ -19,6 +19,7 @@ from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 
 from tercet.declare.metric import DURATION_BUCKETS, HTTP_CLIENT_DURATION
+from tercet.emit.asgi import is_excluded
 from tercet.emit.http import (
     CLIENT_FAILURE,
     Attributes,
@@ -29,6 +30,7 @@ from tercet.emit.http import (
 )
 from tercet.emit.metrics import build_histogram
 from tercet.emit.propagate import propagate
+from tercet.emit.traces import record_error
 
 logger = logging.getLogger("tercet")
 _MEASURED = frozenset(HTTP_CLIENT_DURATION.attributes)
@@ -71,8 +73,7 @@ class HttpxEdge:
             yield functools.partial(_note_response, span, outcome)
         except BaseException as error:
             outcome["error.type"] = error_type(error)
-            span.record_exception(error)
-            span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+            record_error(span, error)
             raise
         finally:
             detach(token)
@@ -106,7 +107,7 @@ def install(edge: HttpxEdge | None) -> None:
 
 
 def _edge() -> HttpxEdge | None:
-    return _installed if is_http_instrumentation_enabled() else None
+    return _installed if is_http_instrumentation_enabled() and not is_excluded() else None
 
 
 def _hook(module: Any) -> None:

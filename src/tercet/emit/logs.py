@@ -111,7 +111,9 @@ class LogStream:
         if record.levelno < self._floor:
             self._tell_of_floor(record)
             return True
-        return record.name in _ACCESS_LOGGERS and is_excluded()
+        # What a health check says all day is noise, unless it warns; that it was asked is noise always.
+        is_noise = record.levelno < logging.WARNING or record.name in _ACCESS_LOGGERS
+        return is_noise and is_excluded()
 
     def _tell_of_floor(self, record: logging.LogRecord) -> None:
         if not self._told_of_floor:

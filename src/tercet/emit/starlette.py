@@ -31,19 +31,11 @@ _ROUTES = (
 _hooked: set[tuple[type, str]] = set()
 
 
-_at_end: Callable[[], object] | None = None
-
-
-def install(at_end: Callable[[], object] | None = None) -> None:
+def install() -> None:
     """Hook the classes of Starlette and FastAPI, now or when they are first imported.
 
     The hooks do nothing while no edge is installed in `asgi`.
-
-    Args:
-        at_end: Called when an application has ended its lifespan.
     """
-    global _at_end  # noqa: PLW0603 - the hooks sit on classes, which are global too
-    _at_end = at_end
     for module, name in _APPLICATIONS:
         _when_imported(module, name, "__call__", _hooked_application(name))
     for module, name in _ROUTES:
@@ -68,8 +60,8 @@ def _hooked_application(name: str) -> Callable[[Any], Any]:
             edge = asgi.installed()
             if edge is not None and edge.owns(scope):
                 await edge.observe(_inside(self, original, name), scope, receive, send)
-            elif scope["type"] == "lifespan":
-                await _live(functools.partial(original, self), scope, receive, send)
+            elif edge is not None and scope["type"] == "lifespan":
+                await edge.live(functools.partial(original, self), scope, receive, send)
             elif edge is not None and asgi.OWNER in scope and name == "OpenTelemetryMiddleware":
                 await self.app(scope, receive, send)
             else:
@@ -78,20 +70,6 @@ def _hooked_application(name: str) -> Callable[[Any], Any]:
         return call
 
     return hook
-
-
-async def _live(app: App, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run an application's lifespan, the outermost one to its end."""
-    if asgi.OWNER in scope:
-        await app(scope, receive, send)
-        return
-    scope[asgi.OWNER] = None
-    try:
-        await app(scope, receive, send)
-    finally:
-        del scope[asgi.OWNER]
-        if _at_end is not None:
-            _at_end()
 
 
 def _inside(self: Any, original: Any, name: str) -> App:

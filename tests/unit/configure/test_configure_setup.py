@@ -80,7 +80,7 @@ except tercet.SetupError as error:
         "False",
         "True True True",
         "setup_observability() must not follow shutdown(), fo",
-        "metrics_app() must be called while telemetry is on. Check O",
+        "metrics_app() must be called before shutdown(). Call it whe",
     ]
 
 
@@ -92,19 +92,71 @@ before = [logging.Logger.callHandlers, trace.get_tracer_provider(), logging.getL
 handle = setup_observability("orders")
 print(before == [logging.Logger.callHandlers, trace.get_tracer_provider(), logging.getLogger().level])
 print(handle.force_flush(), handle.shutdown(), handle.settings.disabled)
-try:
-    tercet.metrics_app()
-except tercet.SetupError as error:
-    print(error)
+print(type(tercet.metrics_app()).__name__)
 """,
         OTEL_SDK_DISABLED="true",
     )
     assert out == [
         "True",
         "True True True",
-        "metrics_app() must follow setup_observability(). Call that first.",
+        "PrometheusApp",
     ]
     assert warned == []
+
+
+def test_a_setup_that_fails_leaves_nothing_behind(run):
+    """The next one starts afresh: nothing is in place twice, and no thread is left."""
+    out, _ = run("""
+import threading
+for wrong in ({"http_edges": "contrib"}, {"traces_sampler": "nope"}, {"propagators": "nope"}):
+    try:
+        sys.modules["opentelemetry.instrumentation.asgi"] = None
+        setup_observability("orders", **off | wrong)
+    except tercet.TercetError as error:
+        print(type(error).__name__, type(trace.get_tracer_provider()).__name__, threading.active_count())
+setup_observability("orders", **off)
+print(len(trace.get_tracer_provider()._active_span_processor._span_processors))
+""")
+    assert out == [
+        "SetupError ProxyTracerProvider 1",
+        "SettingsError ProxyTracerProvider 1",
+        "SettingsError ProxyTracerProvider 1",
+        "1",
+    ]
+
+
+def test_code_that_sets_up_starts_where_the_agent_could_not(run):
+    """Under an agent wrong settings are one warning, also for a service that calls setup itself."""
+    out, _ = run(
+        """
+from tercet.configure.distro import TercetConfigurator
+TercetConfigurator().configure()
+handle = setup_observability("orders")
+print(handle.settings.disabled, type(tercet.metrics_app()).__name__)
+""",
+        OTEL_TRACES_SAMPLER_ARG="lots",
+    )
+    assert out[-1] == "True PrometheusApp"
+
+
+def test_a_processor_of_somebody_else_fails_by_itself(run):
+    """Neither a traced function nor the next processor notices."""
+    out, _ = run("""
+from opentelemetry.sdk.trace import SpanProcessor
+class Failing(SpanProcessor):
+    def on_start(self, span, parent_context=None): raise ValueError("no start")
+    def on_end(self, span): raise ValueError("no end")
+class Counting(SpanProcessor):
+    def on_end(self, span): print("ended", span.name)
+setup_observability("orders", **off)
+provider = trace.get_tracer_provider()
+provider.add_span_processor(Failing())
+provider.add_span_processor(Counting())
+@tercet.traced("work")
+def work(): return "done"
+print(work())
+""")
+    assert [line for line in out if not line.startswith("{")] == ["ended work", "done"]
 
 
 def test_an_earlier_provider_of_the_sdk_is_adopted_and_named(run):
@@ -308,9 +360,7 @@ os._exit(0) if "{action}" == "force_flush" else None
 """)
     assert out == ["False True"]
     assert warned == (
-        ["tercet: not all telemetry could be delivered within 0.2 s."]
-        if action == "shutdown"
-        else []
+        ["tercet: not all telemetry was delivered before the process ended."] if action == "shutdown" else []
     )
 
 

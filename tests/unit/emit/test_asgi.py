@@ -188,8 +188,41 @@ def test_the_lifespan_is_no_request(seen):
     async def app(scope, _receive, _send):
         scopes.append(dict(scope))
 
-    play(ObservabilityMiddleware(app), {"type": "lifespan"})
-    assert (scopes, seen.spans) == ([{"type": "lifespan"}], [])
+    scope = {"type": "lifespan"}
+    play(ObservabilityMiddleware(app), scope)
+    assert (len(scopes), scope, seen.spans) == (1, {"type": "lifespan"}, [])
+
+
+def test_the_outermost_lifespan_begins_and_ends_the_serving(seen):
+    """Once each, around applications that are nested; a request begins it where there is no lifespan."""
+    told = []
+    edge = AsgiEdge(begin=lambda: told.append("begin"), end=lambda: told.append("end"))
+
+    async def inner(_scope, _receive, _send):
+        told.append("live")
+
+    async def outer(scope, receive, send):
+        await edge.live(inner, scope, receive, send)
+
+    async def app(scope, receive, send):
+        await edge.live(outer, scope, receive, send)
+
+    play(app, {"type": "lifespan"})
+    play(app, {"type": "lifespan"})
+    assert told == ["begin", "live", "end", "live", "end"]
+
+
+def test_a_request_begins_the_serving_where_there_is_no_lifespan():
+    """Servers may be told to leave the lifespan out."""
+    told = []
+    edge = AsgiEdge(begin=lambda: told.append("begin"))
+
+    async def app(scope, receive, send):
+        await edge.observe(PlainTextResponse("ok"), scope, receive, send)
+
+    play(app, http_scope("/x/1"))
+    play(app, http_scope("/x/1"))
+    assert told == ["begin"]
 
 
 def test_a_call_made_inside_a_request_is_a_request_of_its_own(seen):

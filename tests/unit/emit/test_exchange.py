@@ -1008,3 +1008,38 @@ def test_a_scope_can_be_used_again_after_the_request(seen):
         assert set(scope) == before
     assert [span.name for span in seen.spans] == ["GET /in/x"] * 2
     assert [span.status.status_code for span in seen.spans] == [StatusCode.UNSET] * 2
+
+
+class SpeechlessError(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def test_an_exception_without_words_is_recorded_all_the_same(seen):
+    """The crash is on the span, in the metric and in the log, and nothing stays active."""
+
+    async def app(_scope, _receive, _send):
+        raise SpeechlessError
+
+    with pytest.raises(SpeechlessError):
+        play(ObservabilityMiddleware(app), http_scope("/"))
+    (span,), (point,) = seen.spans, seen.measured("http.server.request.duration")
+    assert span.attributes["error.type"].endswith("SpeechlessError")
+    assert point.attributes["error.type"].endswith("SpeechlessError")
+    assert {each.value for each in seen.measured("http.server.active_requests")} == {0}
+
+
+def test_a_filter_of_the_application_that_fails_fails_no_request(seen):
+    """The response goes out, and the span and the point are there."""
+
+    def fail(record):
+        raise AttributeError("user")
+
+    log = logging.getLogger("tercet.access")
+    log.addFilter(fail)
+    try:
+        sent = play(ObservabilityMiddleware(PlainTextResponse("ok")), http_scope("/"))
+    finally:
+        log.removeFilter(fail)
+    assert body_of(sent) == "ok"
+    assert (len(seen.spans), len(seen.measured("http.server.request.duration"))) == (1, 1)

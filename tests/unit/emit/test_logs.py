@@ -326,14 +326,15 @@ def test_the_loggers_of_uvicorn_are_written_once(seen, capsys):
     assert err == ""
 
 
-def test_access_lines_of_excluded_paths_are_left_out(lines):
-    """Probes say nothing about users, whoever writes about them."""
+def test_lines_of_excluded_paths_are_left_out_unless_they_warn(lines):
+    """Probes say nothing about users, whoever writes about them; what is wrong is said all the same."""
     logging.getLogger("uvicorn.access").setLevel(logging.INFO)
     token = attach(set_value(asgi._EXCLUDED, True))
     logging.getLogger("uvicorn.access").info("GET /health")
     logging.getLogger("orders").info("asked for health")
+    logging.getLogger("orders").warning("not well")
     detach(token)
-    assert lines.one()["message"] == "asked for health"
+    assert lines.one()["message"] == "not well"
 
 
 def test_access_lines_cannot_be_switched_off_by_accident(lines):
