@@ -63,5 +63,7 @@ def setup_levels(settings: Settings) -> None:
     for name in _CHATTY:
         if logging.getLogger(name).level == logging.NOTSET and settings.http_edges != "off":
             logging.getLogger(name).setLevel(logging.WARNING)
+    # It writes each flaw of a caller's header into the log, word for word.
+    logging.getLogger("opentelemetry.baggage.propagation").setLevel(logging.ERROR)
     for name, level in settings.log_levels.items():
         logging.getLogger(name).setLevel(level)

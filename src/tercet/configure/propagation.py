@@ -29,10 +29,6 @@ _OWN: dict[str, type[TextMapPropagator]] = {
 }
 
 
-# It writes each flaw of a caller's header into the log, word for word.
-logging.getLogger("opentelemetry.baggage.propagation").setLevel(logging.ERROR)
-
-
 def build_propagator(settings: Settings) -> TextMapPropagator:
     """Make the propagator that the settings name; `none` makes one that does nothing.
 

@@ -211,7 +211,7 @@ def _say_what_is_odd(settings: Settings, pipeline: Pipeline) -> None:
     if not settings.service_name:
         logger.warning("This service has no name. Set OTEL_SERVICE_NAME.")
     for variable, meaning in unknown_variables(os.environ).items():
-        logger.warning("%s is no setting. %s", variable, meaning)
+        logger.warning("%s has no effect. %s", variable, meaning)
     if os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true":
         logger.warning("FASTAPI_OTEL_AUTO_CONFIGURE=true exports everything a second time. Unset it.")
     others = [entry.name for entry in entry_points(group="opentelemetry_distro") if entry.name != "tercet"]

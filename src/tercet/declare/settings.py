@@ -317,18 +317,31 @@ def _suggestion(name: str, known: list[str]) -> str:
     return f"Did you mean {close[0]!r}?" if close else "docs/settings.md lists them all."
 
 
+_OF_CONTRIB = "Write TERCET_EXCLUDED_PATHS, or choose contrib's edges with TERCET_HTTP_EDGES=contrib."
+_NO_EFFECT = {
+    "OTEL_PYTHON_EXCLUDED_URLS": _OF_CONTRIB,
+    "OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": _OF_CONTRIB,
+    "OTEL_PYTHON_STARLETTE_EXCLUDED_URLS": _OF_CONTRIB,
+    "OTEL_PYTHON_HTTPX_EXCLUDED_URLS": _OF_CONTRIB,
+    "OTEL_CONFIG_FILE": "Write tercet.toml.",
+    "OTEL_PYTHON_ID_GENERATOR": "Ids are random, as the specification wants them.",
+    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "Write TERCET_DURATION_BUCKETS.",
+}
+
+
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Find variables that start like ours but set nothing, each with what was probably meant.
+    """Find variables that set nothing here, each with what was probably meant, or what does it instead.
 
     >>> unknown_variables({"TERCET_LOG_LEVLE": "INFO"})
     {'TERCET_LOG_LEVLE': "Did you mean 'TERCET_LOG_LEVEL'?"}
     """
     known = [CONFIG_VARIABLE, *(variable for slot in slots() for variable in slot.variables)]
-    return {
+    misspelt = {
         name: _suggestion(name, [k for k in known if k.startswith("TERCET_")])
         for name in environ
         if name.startswith("TERCET_") and name not in known
     }
+    return misspelt | {name: mend for name, mend in _NO_EFFECT.items() if environ.get(name)}
 
 
 def _named_by_resource(values: dict[str, Any]) -> dict[str, Any]:

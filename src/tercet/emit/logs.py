@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from time import monotonic, time_ns
 from typing import Any, TextIO
@@ -51,7 +51,8 @@ _NOT_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "message", "asctime", "taskName", "color_message", "_logger", "_name", "_record", "_from_structlog",
     FIELDS, _TAKEN, "otelTraceID", "otelSpanID", "otelTraceSampled", "otelServiceName",
 }  # fmt: skip
-_DEEPEST = 6
+_DEEPEST, _MOST = 6, 1_000
+_ELLIPSIS = "…"
 _BIGGEST = 2**63 - 1  # whole number that OTLP has
 _UNSHOWABLE = "<{} that cannot be shown>"
 _SEVERITIES = (
@@ -225,24 +226,39 @@ def exception_fields(error: BaseException) -> Fields:
     }
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any) -> Any:
     """Turn any value into what both JSON and OTLP can say; what they cannot say becomes text.
+
+    A value may hold others six deep, shown as an ellipsis beyond, and a thousand in all.
 
     >>> plain({"when": {1, 2}.__class__, 3: (True, None)})
     {'when': "<class 'set'>", '3': [True, None]}
     """
+    return _plain(value, _DEEPEST, iter(range(_MOST)))
+
+
+def _plain(value: Any, depth: int, budget: Iterator[int]) -> Any:
     if isinstance(value, str):
         return _sayable(value)
     if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) <= _BIGGEST):
         return value
     try:
-        if depth < _DEEPEST and isinstance(value, Mapping):
-            return {_text(key): plain(item, depth + 1) for key, item in value.items()}
-        if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
-            return [plain(item, depth + 1) for item in value]
+        if depth and isinstance(value, Mapping):
+            items = _affordable(value.items(), budget)
+            return {_text(key): _plain(item, depth - 1, budget) for key, item in items}
+        if depth and isinstance(value, list | tuple | set | frozenset):
+            return [_plain(item, depth - 1, budget) for item in _affordable(value, budget)]
     except Exception:
         return _UNSHOWABLE.format(type(value).__qualname__)
-    return _text(value)
+    return _text(value) if depth else _ELLIPSIS
+
+
+def _affordable(items: Iterable[Any], budget: Iterator[int]) -> Iterator[Any]:
+    """Walk through the items while the budget of the whole value lasts."""
+    for item in items:
+        if next(budget, None) is None:
+            return
+        yield item
 
 
 def _text(value: object) -> str:
@@ -333,7 +349,7 @@ def install(stream: LogStream | None) -> None:
 
 @functools.cache  # once, around whatever other tools have put there by then
 def _patch() -> None:
-    call_handlers, emit = logging.Logger.callHandlers, logging.StreamHandler.emit
+    call_handlers, handle = logging.Logger.callHandlers, logging.Handler.handle
 
     def taken(logger: logging.Logger, record: logging.LogRecord) -> None:
         if _stream_in_use is not None:
@@ -343,12 +359,13 @@ def _patch() -> None:
             vars(record).setdefault(_TAKEN, _stream_in_use.writes_lines)
         call_handlers(logger, record)
 
-    def unless_written(handler: "logging.StreamHandler[Any]", record: logging.LogRecord) -> None:
-        if not (vars(record).get(_TAKEN) and _is_console(handler.stream)):
-            emit(handler, record)
+    def unless_written(handler: logging.Handler, record: logging.LogRecord) -> bool | logging.LogRecord:
+        if vars(record).get(_TAKEN) and _writes_to_console(handler):
+            return False
+        return handle(handler, record)
 
     logging.Logger.callHandlers = taken  # type: ignore[method-assign,assignment]
-    logging.StreamHandler.emit = unless_written  # type: ignore[method-assign,assignment]
+    logging.Handler.handle = unless_written  # type: ignore[method-assign,assignment]
 
 
 def _admitted(logger: logging.Logger, record: logging.LogRecord) -> logging.LogRecord | None:
@@ -374,7 +391,10 @@ def _handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:
 
 
 def _writes_to_console(handler: logging.Handler) -> bool:
-    return isinstance(handler, logging.StreamHandler) and _is_console(handler.stream)
+    stream = getattr(handler, "stream", None)
+    if stream is None:  # rich's handler writes to a console, which writes to a file
+        stream = getattr(getattr(handler, "console", None), "file", None)
+    return stream is not None and _is_console(stream)
 
 
 def _is_console(stream: object) -> bool:

@@ -213,7 +213,7 @@ setup_observability("orders", **off)
         FASTAPI_OTEL_AUTO_CONFIGURE="true",
     )
     assert warned == [
-        "TERCET_LOG_LEVLE is no setting. Did you mean 'TERCET_LOG_LEVEL'?",
+        "TERCET_LOG_LEVLE has no effect. Did you mean 'TERCET_LOG_LEVEL'?",
         "FASTAPI_OTEL_AUTO_CONFIGURE=true exports everything a second time. Unset it.",
         "Another distribution is installed: acme. Set OTEL_PYTHON_DISTRO=tercet to choose.",
     ]
