@@ -32,7 +32,7 @@ def build_outbox(signal: Spooled, settings: Settings, encode: Callable[[Sequence
         f"tercet-{signal}",
         link,
         encode,
-        functools.partial(halved, signal=signal, compression=otlp.compression, pack=link.pack),
+        functools.partial(halved, signal=signal, pack=link.pack),
         queue_size=getattr(settings, f"{item}_queue_size"),
         batch_size=getattr(settings, f"{item}_batch_size"),
         delay=getattr(settings, f"{item}_export_delay"),

@@ -2,21 +2,23 @@
 
 Putting an item in costs the request path a few hundred nanoseconds and never waits. What the collector cannot
 take now waits as compressed requests, bounded in bytes; what is dropped is counted by reason, never silently.
+At any moment, what was put in is what is delivered, dropped, spooled and in the backlog, added up.
 """
 
-import logging
+import math
 import os
+import queue
 import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
 from tercet.export.link import Answer
-from tercet.export.spool import Parcel, Spool
+from tercet.export.spool import Claim, Parcel, Spool
 
 T = TypeVar("T")
 
@@ -25,9 +27,12 @@ _LONGEST_PAUSE = 30.0
 _CLOSING_PAUSE = 0.1
 # How often to look for what another process has left on disk.
 _LOOK_EVERY = 30.0
-_NOT_NOW = Answer("later")
-
-logger = logging.getLogger("tercet.export")
+# Of the time for closing: to deliver, and to wait for the thread; in what is left, the rest is saved.
+_DELIVERING = 0.85
+_ENDING = 0.9
+# An application that seeds Python's own generator counts on what it gives.
+_random = random.SystemRandom()
+_TOLD_BY_LINK = frozenset({"refused", "rejected"})
 
 
 class Posts(Protocol):
@@ -37,16 +42,21 @@ class Posts(Protocol):
         """Compress a request."""
         ...
 
-    def post(self, packed: bytes, timeout: float | None = None) -> Answer:
+    def post(self, packed: bytes, timeout: float = math.inf) -> Answer:
         """Send it."""
+        ...
+
+    def tell(self, what: str) -> bool:
+        """Say something, at most once a minute; return whether it was said."""
         ...
 
 
 class Outbox(Generic[T]):
     """Send items in batches from a thread of its own.
 
-    The thread starts with the first item, so that a process that only forks holds none; a forked child starts
-    with nothing in its outbox, for what its parent took in is its parent's to send.
+    The thread starts with the first item, so that a process that only forks holds none, or at once for what
+    an earlier process left on disk. A forked child starts with nothing in its outbox, for what its parent
+    took in is its parent's to send.
 
     Args:
         name: Of the thread, for those who look at threads.
@@ -82,45 +92,58 @@ class Outbox(Generic[T]):
         self._delay = delay
         self._max_bytes = max_bytes
         self._spool = spool
-        if spool is not None:
-            spool.tell_dropped = self._count_dropped
+        self._closed = False
         self._start_empty()
         os.register_at_fork(after_in_child=self._start_empty)
+        if spool is not None:
+            spool.tell_dropped = self._count_from_disk
+            if spool.bytes():
+                self._wake.put(True)
+                self._start()
 
     def _start_empty(self) -> None:
+        # Held whenever items move on, so that what moves is neither missed nor counted twice.
+        # A signal's handler may put an item in while its own thread holds it: a condition's lock allows that.
+        self._moved = threading.Condition()
+        self._starting = threading.Lock()
+        # Unlike an event's, its `put` can be interrupted by a signal's handler that puts, too.
+        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._queue: deque[T] = deque()
+        self._packing = 0
         self._waiting: deque[Parcel] = deque()
         self._waiting_bytes = 0
+        self._claims: Iterator[Claim] | None = None
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-        self._wake = threading.Event()
-        self._moved = threading.Condition()
-        self._settled = 0
-        self._closed = self._stopped = self._told_of_disk = False
+        self._stopped = self._given_up = False
+        self._close_by = math.inf
         self._is_down = False
         self._try_at = self._look_at = 0.0
         self._pause = _FIRST_PAUSE
-        self._failures = 0
-        self._post_timeout: float | None = None
-        self._packing = 0
+        self._round = self._failed_round = self._settled = 0
+        self._try_failed = False
+        self._told = 0
         self.delivered = 0
+        #: What this process has left on disk; below zero where it has sent what others left.
+        self.spooled = 0
         self.dropped: Counter[str] = Counter()
 
     def put(self, item: T) -> None:
-        """Take one item in, or drop and count it; never wait."""
-        queue = self._queue
-        if self._closed or len(queue) >= self._queue_size:
-            self.dropped["shutdown" if self._closed else "queue_full"] += 1
+        """Take one item in, or drop and count it; never wait, never raise."""
+        items = self._queue
+        if self._closed or len(items) >= self._queue_size:
+            self._drop("shutdown" if self._closed else "queue_full", 1)
             return
-        queue.append(item)
-        if len(queue) == self._batch_size:
-            self._wake.set()
+        items.append(item)
+        # Of two threads that append at once both may see the higher length: the next multiple wakes then.
+        if not len(items) % self._batch_size:
+            self._wake.put(False)
         if self._thread is None:
             self._start()
 
     def backlog(self) -> int:
-        """Count the items that are neither delivered nor dropped yet."""
-        return len(self._queue) + self._packing + sum(parcel.count for parcel in tuple(self._waiting))
+        """Count the items that are neither delivered, spooled nor dropped yet."""
+        with self._moved:
+            return len(self._queue) + self._packing + sum(parcel.count for parcel in self._waiting)
 
     def flush(self, timeout: float) -> bool:
         """Send what is waiting now, and wait for it, but not for a collector that is away.
@@ -131,12 +154,7 @@ class Outbox(Generic[T]):
         Returns:
             Whether all of it is out of here: delivered, spooled, or dropped and counted.
         """
-        target, failures = self._settled + self.backlog(), self._failures
-        self._try_at = self._look_at = 0.0
-        self._wake.set()
-        with self._moved:
-            self._moved.wait_for(lambda: self._settled >= target or self._failures > failures, timeout)
-        return self._settled >= target
+        return self._settle(timeout, patient=False)
 
     def close(self, timeout: float) -> bool:
         """Take nothing more in, send what is waiting, and stop.
@@ -147,155 +165,283 @@ class Outbox(Generic[T]):
             timeout: Seconds to wait at most.
 
         Returns:
-            Whether everything is out of here in time; what is not is dropped and counted.
+            Whether everything is out of here in time; what is not is spooled, or else dropped and counted.
         """
-        deadline, was_down = time.monotonic() + timeout, self._is_down
-        self._post_timeout = timeout
-        self._closed = True
-        sent = self._thread is None or self.flush(timeout)
-        while not sent and not was_down and time.monotonic() < deadline:
-            time.sleep(min(_CLOSING_PAUSE, timeout))
-            sent = self.flush(deadline - time.monotonic())
+        began = time.monotonic()
+        with self._moved:
+            self._closed = True
+            self._close_by = began + timeout * _DELIVERING
+            self._pause = _CLOSING_PAUSE
+        self._settle(timeout * _DELIVERING, patient=not self._is_down)
         self._stopped = True
-        self._wake.set()
-        self.dropped["shutdown"] += self.backlog()
-        return sent
+        self._wake.put(False)
+        if self._thread is not None:
+            self._thread.join(max(0.0, began + timeout * _ENDING - time.monotonic()))
+        return self._save_the_rest()
 
-    def _start(self) -> None:
-        with self._starting:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                thread.start()
-                self._thread = thread
+    def _start(self) -> bool:
+        """Start the thread, and return whether there is one."""
+        if self._starting.acquire(blocking=False):
+            try:
+                if self._thread is None:
+                    thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                    thread.start()
+                    self._thread = thread
+            except RuntimeError:  # There are too many; and Python 3.12.0 to 3.12.2 start none at exit.
+                return False
+            finally:
+                self._starting.release()
+        return True
+
+    def _settle(self, timeout: float, *, patient: bool) -> bool:
+        with self._moved:
+            target, asked_in = self._settled + self.backlog(), self._round
+            if self._settled == target:
+                return True
+        if self._start():
+            self._wake.put(True)
+        else:
+            with self._starting:
+                self._work(asked=True)
+            timeout = 0.0
+        with self._moved:
+            self._moved.wait_for(
+                lambda: self._settled >= target or (not patient and self._failed_round > asked_in), timeout
+            )
+            return self._settled >= target
+
+    def _save_the_rest(self) -> bool:
+        """Spool what the thread has not sent, or else drop it; what it still does counts no more."""
+        with self._moved:
+            self._given_up = True
+            items = [self._queue.popleft() for _ in range(len(self._queue))]
+            parcels = [*self._waiting]
+            left = len(items) + self._packing + sum(parcel.count for parcel in parcels)
+            self._waiting.clear()
+            self._waiting_bytes = self._packing = 0
+        if self._spool is not None and items:
+            parcels += self._parcels(items)
+        for parcel in parcels:
+            if self._to_disk(parcel):
+                self._note_spooled(parcel)
+                left -= parcel.count
+        self._lose("shutdown", left)
+        return not left
 
     def _run(self) -> None:
         # What sending does is no work of the application's: no spans, no log records of it.
         attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         while not self._stopped:
-            self._wake.wait(self._delay if not self._waiting else self._until_next_try())
-            self._wake.clear()
+            self._work(asked=self._woken())
+        self._work(asked=False)  # Nothing is tried any more, so that what is left goes to the spool.
+
+    def _woken(self) -> bool:
+        """Wait until there is something to do; return whether somebody asked for it to be done now."""
+        try:
+            return self._wake.get(timeout=self._rest())
+        except queue.Empty:
+            return False
+
+    def _rest(self) -> float:
+        if self._claims is not None and self._may_try():
+            return 0.0
+        return min(self._delay, max(0.0, self._try_at - time.monotonic())) if self._waiting else self._delay
+
+    def _work(self, *, asked: bool) -> None:
+        self._round += 1
+        self._try_failed = False
+        if asked:
+            self._try_at = self._look_at = 0.0
+        try:
             self._pack_queue()
             self._send_waiting()
             self._send_spooled()
-
-    def _until_next_try(self) -> float:
-        return min(self._delay, max(0.0, self._try_at - time.monotonic()))
+            self._tell_losses()
+        except Exception as error:  # The thread must live; an encoder or a disk can raise anything.
+            self._try_later(None)
+            self._link.tell(f"sending failed ({type(error).__name__})")
+        if self._try_failed:
+            with self._moved:
+                self._failed_round = self._round
+                self._moved.notify_all()
 
     def _pack_queue(self) -> None:
-        queue = self._queue
-        while queue:
-            items = [queue.popleft() for _ in range(min(len(queue), self._batch_size))]
+        while items := self._next_items():
+            for parcel in self._parcels(items):
+                self._keep(parcel)
+            with self._moved:
+                self._lose("encode_failed", self._packing)
+                self._packing = 0
+
+    def _next_items(self) -> list[T]:
+        with self._moved:
+            items = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_size))]
             self._packing = len(items)
-            try:
-                self._keep(Parcel(self._link.pack(self._encode(items)), len(items)))
-            except Exception as error:
-                logger.warning("%d items could not be encoded: %r", len(items), error)
-                self._drop("encode_failed", len(items))
-            self._packing = 0
+        return items
+
+    def _parcels(self, items: Sequence[T]) -> Iterator[Parcel]:
+        """Encode items as one request, or as several without those that cannot be encoded."""
+        try:
+            packed = self._link.pack(self._encode(items))
+        except Exception as error:  # An item can hold anything; the others are no worse for it.
+            if len(items) == 1:
+                self._link.tell(f"one item could not be encoded ({type(error).__name__})")
+                return
+            half = len(items) // 2
+            yield from self._parcels(items[:half])
+            yield from self._parcels(items[half:])
+        else:
+            yield Parcel(packed, len(items))
 
     def _keep(self, parcel: Parcel) -> None:
-        if self._is_down and self._spooled(parcel):
-            return
-        self._waiting.append(parcel)
-        self._waiting_bytes += len(parcel.packed)
-        while self._waiting_bytes > self._max_bytes:
-            self._drop("too_many_bytes", self._forget(self._waiting.popleft()))
+        is_on_disk = not self._may_try() and self._to_disk(parcel)
+        with self._moved:
+            if self._given_up:
+                return  # `close` has counted it.
+            self._packing -= parcel.count
+            if is_on_disk:
+                self._note_spooled(parcel)
+                return
+            self._waiting.append(parcel)
+            self._waiting_bytes += len(parcel.packed)
+            while self._waiting_bytes > self._max_bytes:
+                self._lose("too_many_bytes", self._take_first().count)
 
-    def _forget(self, parcel: Parcel) -> int:
+    def _first(self) -> Parcel | None:
+        with self._moved:
+            return self._waiting[0] if self._waiting else None
+
+    def _take_first(self) -> Parcel:
+        parcel = self._waiting.popleft()
         self._waiting_bytes -= len(parcel.packed)
-        return parcel.count
+        return parcel
 
-    def _spooled(self, parcel: Parcel) -> bool:
+    def _to_disk(self, parcel: Parcel) -> bool:
         if self._spool is None:
             return False
         try:
             self._spool.add(parcel)
         except OSError as error:
-            self._tell_of_disk(error)
+            reason = error.strerror or type(error).__name__
+            self._link.tell(f"the spool cannot be written ({reason}); what waits, waits in memory")
             return False
-        self._settled_by(parcel.count)
         return True
 
-    def _tell_of_disk(self, error: OSError) -> None:
-        if not self._told_of_disk:
-            self._told_of_disk = True
-            logger.warning("The spool cannot be written: %s. What waits, waits in memory.", error.strerror)
-
     def _send_waiting(self) -> None:
-        while self._waiting and self._may_try():
-            parcel = self._waiting[0]
+        while self._may_try() and (parcel := self._first()):
             answer = self._post(parcel)
             if answer.kind == "later":
                 break
-            self._forget(self._waiting.popleft())
-            self._settled_by(parcel.count)
-            self._account(parcel, answer)
-        while self._is_down and self._waiting and self._spooled(self._waiting[0]):
-            self._forget(self._waiting.popleft())
+            halves = self._halves(parcel, answer)
+            with self._moved:
+                if self._given_up:
+                    return  # `close` has counted it.
+                self._settle_by(self._take_first().count)
+                self._note(parcel, answer, halves)
+        while not self._may_try() and (parcel := self._first()) and self._to_disk(parcel):
+            with self._moved:
+                if self._given_up:
+                    return
+                self._note_spooled(self._take_first())
 
     def _send_spooled(self) -> None:
-        """Send what waits on disk: after an outage, and what a process that is no more has left there."""
-        if self._spool is None or self._waiting or time.monotonic() < self._look_at:
+        """Send what waits on disk, for as long as no items wait for it to end."""
+        if self._spool is None or self._waiting:
             return
-        self._look_at = time.monotonic() + _LOOK_EVERY
-        for claim in self._spool.take():
-            answer = self._post(claim.parcel) if self._may_try() else _NOT_NOW
-            if answer.kind == "later":
-                claim.back()
-                self._look_at = self._try_at
+        if time.monotonic() >= self._look_at and self._may_try():
+            self._claims, self._look_at = self._spool.take(), time.monotonic() + _LOOK_EVERY
+        until = time.monotonic() + self._delay
+        while self._claims is not None and self._may_try():
+            claim = next(self._claims, None)
+            if claim is None or not self._is_sent(claim):
+                self._claims = None
+            elif self._waiting or not self._wake.empty() or time.monotonic() > until:
                 return
-            claim.done()
-            self._account(claim.parcel, answer)
+
+    def _is_sent(self, claim: Claim) -> bool:
+        parcel, answer = claim.parcel, self._post(claim.parcel)
+        if answer.kind == "later":
+            claim.back()
+            self._look_at = 0.0
+            return False
+        halves = self._halves(parcel, answer)
+        with self._moved:
+            self.spooled -= parcel.count
+            self._note(parcel, answer, halves)
+        claim.done()
+        return True
 
     def _may_try(self) -> bool:
         return not self._stopped and time.monotonic() >= self._try_at
 
     def _post(self, parcel: Parcel) -> Answer:
-        answer = self._link.post(parcel.packed, self._post_timeout)
+        answer = self._link.post(parcel.packed, max(0.0, self._close_by - time.monotonic()))
         self._is_down = answer.kind == "later"
         if self._is_down:
-            self._try_later(answer.wait or 0.0)
-            self._failed()
+            self._try_failed = True
+            self._try_later(answer.wait)
         else:
-            self._pause = _FIRST_PAUSE
+            self._pause = _CLOSING_PAUSE if self._closed else _FIRST_PAUSE
         return answer
 
-    def _failed(self) -> None:
-        with self._moved:
-            self._failures += 1
-            self._moved.notify_all()
-
-    def _try_later(self, asked: float) -> None:
-        spread = random.uniform(0.8, 1.2)  # noqa: S311 - so that a fleet does not come back at once
-        self._try_at = time.monotonic() + max(min(self._pause, _LONGEST_PAUSE) * spread, asked)
+    def _try_later(self, asked: float | None) -> None:
+        spread = _random.uniform(1.0, 1.2)  # so that a fleet does not come back at once
+        self._try_at = time.monotonic() + (asked or min(self._pause, _LONGEST_PAUSE)) * spread
         self._pause *= 2
 
-    def _account(self, parcel: Parcel, answer: Answer) -> None:
-        if answer.kind == "refused":
-            self.dropped["refused"] += parcel.count
-        elif answer.kind == "too_large":
-            self._send_halves(parcel)
-        else:
-            self.delivered += parcel.count - answer.rejected
-            self.dropped["rejected"] += answer.rejected
+    def _halves(self, parcel: Parcel, answer: Answer) -> Sequence[Parcel]:
+        if answer.kind != "too_large" or parcel.count == 1:
+            return ()
+        try:
+            return self._halve(parcel.packed)
+        except Exception:  # What cannot be read, as from a disk, cannot be sent in any size.
+            return ()
 
-    def _send_halves(self, parcel: Parcel) -> None:
-        halves = self._halve(parcel.packed) if parcel.count > 1 else ()
-        if not halves:
-            self.dropped["too_large"] += parcel.count
-        for half in halves:
-            self._settled -= half.count  # They are still to be sent.
+    def _note(self, parcel: Parcel, answer: Answer, halves: Sequence[Parcel]) -> None:
+        """Write down what became of a request; its halves are still to be sent."""
+        rejected = min(answer.rejected, parcel.count)
+        if answer.kind == "delivered":
+            self.delivered += parcel.count - rejected
+            self._drop("rejected", rejected)
+        elif not halves:
+            self._drop(answer.kind, parcel.count)
+        for half in reversed(halves):
             self._waiting.appendleft(half)
             self._waiting_bytes += len(half.packed)
+            self._settle_by(-half.count)
 
-    def _count_dropped(self, reason: str, count: int) -> None:
-        self.dropped[reason] += count
+    def _note_spooled(self, parcel: Parcel) -> None:
+        with self._moved:
+            self.spooled += parcel.count
+            self._look_at = 0.0
+            self._settle_by(parcel.count)
+
+    def _count_from_disk(self, reason: str, count: int) -> None:
+        with self._moved:
+            self.spooled -= count
+            self._drop(reason, count)
+
+    def _lose(self, reason: str, count: int) -> None:
+        with self._moved:
+            self._drop(reason, count)
+            self._settle_by(count)
 
     def _drop(self, reason: str, count: int) -> None:
-        self._count_dropped(reason, count)
-        self._settled_by(count)
+        with self._moved:
+            if count:
+                self.dropped[reason] += count
 
-    def _settled_by(self, count: int) -> None:
+    def _settle_by(self, count: int) -> None:
         with self._moved:
             self._settled += count
             self._moved.notify_all()
+
+    def _tell_losses(self) -> None:
+        losses = {
+            reason: count for reason, count in dict(self.dropped).items() if reason not in _TOLD_BY_LINK
+        }
+        lost = sum(losses.values())
+        if lost > self._told:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in losses.items())
+            if self._link.tell(f"{lost} items dropped so far ({reasons})"):
+                self._told = lost

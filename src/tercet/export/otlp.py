@@ -90,7 +90,8 @@ def _grpc_arguments(otlp: Otlp) -> dict[str, Any]:
 
     if otlp.compression == "deflate":
         raise SettingsError("otlp_compression must be gzip or none for gRPC, got 'deflate'. Write gzip.")
-    insecure = otlp.insecure or otlp.endpoint.startswith("http://")
+    scheme = otlp.endpoint.partition("://")[0]
+    insecure = scheme == "http" or (otlp.insecure and scheme != "https")
     return {
         "endpoint": otlp.endpoint,
         "insecure": insecure,

@@ -5,13 +5,16 @@ and is locked by whoever sends it; the lock goes with its process. So a torn fil
 request is sent by two processes at once.
 """
 
+import errno
+import math
 import os
+import re
 import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -25,8 +28,11 @@ _COUNT = struct.Struct(">I")
 _MARK = b"trc1"
 _UNFINISHED = ".part"
 _FINISHED = ".otlp"
+_NAME = re.compile(r"\d{20}-\d+-\d+\.otlp")
 # Whoever was writing a file for longer than this is no more.
 _ABANDONED_SECONDS = 60.0
+# How often to look whether all processes together keep the limits.
+_LOOK_EVERY = 1.0
 _sequence = count()
 
 
@@ -60,6 +66,9 @@ class Spool:
         directory: Made if it is not there, readable by its owner only: telemetry may hold what users typed.
         limits: The oldest files go where a new one breaks them.
         clock: Seconds since 1970.
+
+    Raises:
+        OSError: The directory cannot be made.
     """
 
     def __init__(
@@ -73,7 +82,25 @@ class Spool:
         #: Told, by reason, how many items went; whoever counts them sets it.
         self.tell_dropped: Callable[[str, int], None] = lambda reason, count: None
         self._clock = clock
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._open: set[int] = set()
+        self._known_files = self._known_bytes = 0
+        self._look_at = -math.inf
+        self._make_directory()
+        if not self._can_remove():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
+        # A lock is held as long as any copy of the open file is, a forked child's too.
+        os.register_at_fork(after_in_child=self._let_go)
+
+    def _make_directory(self) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _can_remove(self) -> bool:
+        return os.access(self._directory, os.W_OK | os.X_OK)
+
+    def _let_go(self) -> None:
+        for descriptor in self._open:
+            os.close(descriptor)
+        self._open.clear()
 
     def add(self, parcel: Parcel) -> None:
         """Write one request.
@@ -81,16 +108,20 @@ class Spool:
         Raises:
             OSError: The disk does not take it.
         """
+        self._make_directory()  # Somebody may have tidied up.
         name = f"{int(self._clock() * 1e9):020d}-{os.getpid()}-{next(_sequence)}"
         unfinished = self._directory / (name + _UNFINISHED)
         rest = _COUNT.pack(parcel.count) + parcel.packed
         try:
-            with unfinished.open("wb") as file:
+            with open(unfinished, "xb", opener=_open_private) as file:
                 file.write(_HEADER.pack(_MARK, zlib.crc32(rest), parcel.count) + parcel.packed)
             unfinished.rename(self._directory / (name + _FINISHED))
         except OSError:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
             raise
+        self._known_files += 1
+        self._known_bytes += _HEADER.size + len(parcel.packed)
         self._keep_limits()
 
     def bytes(self) -> int:
@@ -99,33 +130,49 @@ class Spool:
 
     def take(self) -> Iterator["Claim"]:
         """Walk through what waits, oldest first, leaving out what another process is sending."""
+        if not self._can_remove():
+            return  # What cannot be removed would be sent again and again.
+        self._look_at = -math.inf
+        self._keep_limits()
         for path, _ in self._files():
             claim = self._claim(path)
             if claim is not None:
                 yield claim
 
     def _files(self) -> list[tuple[Path, int]]:
-        """List the finished files, oldest first, with their sizes."""
+        """List the finished files, oldest first, with their sizes; what is not ours is left alone."""
         found = []
-        with suppress(FileNotFoundError), os.scandir(self._directory) as entries:
+        with suppress(OSError), os.scandir(self._directory) as entries:
             for entry in entries:
-                if entry.name.endswith(_FINISHED):
-                    with suppress(FileNotFoundError):
+                with suppress(OSError):
+                    if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                         found.append((Path(entry.path), entry.stat().st_size))
         return sorted(found)
 
     def _keep_limits(self) -> None:
+        """Give up the oldest files; the directory is read when our own may be too many, or now and then."""
+        now = self._clock()
+        fits = self._known_files <= self._limits.files and self._known_bytes <= self._limits.bytes
+        if fits and self._look_at - _LOOK_EVERY <= now < self._look_at:
+            return
+        self._look_at = now + _LOOK_EVERY
         files = self._files()
-        total = sum(size for _, size in files)
-        oldest = self._clock() - self._limits.seconds
-        for number, (path, size) in enumerate(files):
-            too_many = len(files) - number > self._limits.files
-            too_old = _written_at(path) < oldest
-            if not (too_old or too_many or total > self._limits.bytes):
+        self._known_files, self._known_bytes = len(files), sum(size for _, size in files)
+        for path, size in files:
+            reason = self._broken_by(path)
+            if reason is None:
                 break
-            total -= size
-            self._give_up(path, "spool_age" if too_old else "spool_full")
+            self._known_files -= 1
+            self._known_bytes -= size
+            self._give_up(path, reason)
         self._sweep()
+
+    def _broken_by(self, oldest: Path) -> str | None:
+        """Name the limit for which the oldest file must go, if any."""
+        if _written_at(oldest) < self._clock() - self._limits.seconds:
+            return "spool_age"
+        full = self._known_files > self._limits.files or self._known_bytes > self._limits.bytes
+        return "spool_full" if full else None
 
     def _give_up(self, path: Path, reason: str) -> None:
         claim = self._claim(path)
@@ -141,20 +188,22 @@ class Spool:
                     path.unlink()
 
     def _claim(self, path: Path) -> "Claim | None":
+        """Take one file for this process alone, if that can be; a torn one is counted and removed."""
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except OSError:
-            return None  # Another process was faster.
-        if not _locked(descriptor):
-            os.close(descriptor)
-            return None
-        parcel = _read(descriptor)
-        claim = Claim(path, descriptor, parcel or Parcel(b"", 0))
-        if parcel is None:
+            return None  # Another process was faster, or the file is not ours to read.
+        self._open.add(descriptor)
+        claim = Claim(path, Parcel(b"", 0), descriptor, self._open)
+        try:
+            _lock(descriptor)
+            return replace(claim, parcel=_read(descriptor))
+        except OSError:
+            claim.back()
+        except ValueError:
             claim.done()
             self.tell_dropped("spool_torn", 1)
-            return None
-        return claim
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,40 +211,62 @@ class Claim:
     """One request that this process alone may send."""
 
     path: Path
-    descriptor: int
     parcel: Parcel
+    _descriptor: int
+    _open: set[int]
 
     def done(self) -> None:
         """Remove it: it is delivered, or given up."""
-        self.path.unlink(missing_ok=True)
-        os.close(self.descriptor)
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        self.back()
 
     def back(self) -> None:
         """Leave it for later, to whoever comes first."""
-        os.close(self.descriptor)
+        if self._descriptor in self._open:  # In a forked child it is closed already.
+            self._open.discard(self._descriptor)
+            _unlock(self._descriptor)
+            os.close(self._descriptor)
 
 
-def _locked(descriptor: int) -> bool:
-    """Lock an open file that still has a name; say whether that worked."""
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _lock(descriptor: int) -> None:
+    """Lock an open file that still has a name.
+
+    Raises:
+        OSError: Another process has it, or has sent and removed it.
+    """
     if fcntl is not None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-    # Whoever had the lock before may have sent and removed it.
-    return os.fstat(descriptor).st_nlink > 0
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if not os.fstat(descriptor).st_nlink:
+        raise FileNotFoundError(descriptor)
 
 
-def _read(descriptor: int) -> Parcel | None:
-    """Read a request; None where its bytes are not those that were written."""
-    with os.fdopen(os.dup(descriptor), "rb") as file:
+def _unlock(descriptor: int) -> None:
+    """Free the lock also of copies that a child, forked at this moment, may hold."""
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _read(descriptor: int) -> Parcel:
+    """Read a request.
+
+    Raises:
+        ValueError: Its bytes are not those that were written.
+        OSError: The disk does not give them.
+    """
+    with open(descriptor, "rb", closefd=False) as file:
         data = file.read()
     if len(data) < _HEADER.size:
-        return None
+        raise ValueError(len(data))
     mark, checksum, items = _HEADER.unpack_from(data)
     packed = data[_HEADER.size :]
-    whole = mark == _MARK and zlib.crc32(_COUNT.pack(items) + packed) == checksum
-    return Parcel(packed, items) if whole else None
+    if mark != _MARK or zlib.crc32(_COUNT.pack(items) + packed) != checksum:
+        raise ValueError(checksum)
+    return Parcel(packed, items)
 
 
 def _written_at(path: Path) -> float:

@@ -87,13 +87,10 @@ def collecting(answer=None, tls=None):
 def certify(folder, name):
     """Make a certificate that signs itself, and its key, for localhost; return their paths."""
     certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        + ["-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost"]
-        + ["-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-    )
+    named = ["-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost"]
+    kind = ["-x509", "-days", "2", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(["openssl", "req", *kind, *named, *files], check=True, capture_output=True)
     return str(certificate), str(key)
 
 

@@ -58,7 +58,21 @@ def halve(packed):
 
 def outbox(collector, **options):
     defaults = {"queue_size": 1000, "batch_size": 100, "delay": 0.01, "max_bytes": 10**6}
-    return Outbox("test", collector, encode, halve, **defaults | options)
+    box = Outbox("test", collector, encode, halve, **defaults | options)
+    _boxes.append((box, collector))
+    return box
+
+
+_boxes = []
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left():
+    yield
+    for box, collector in _boxes:
+        collector.let_go.set()
+        box.close(0.1)
+    _boxes.clear()
 
 
 def spool_in(folder, **limits):
@@ -372,7 +386,9 @@ def test_a_disk_that_takes_nothing_leaves_it_in_memory(tmp_path):
 
 def test_a_thread_that_cannot_start_harms_nobody(monkeypatch):
     """As at the exit of Python 3.12.1: the flush sends by itself."""
-    monkeypatch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("at exit")))
+    monkeypatch.setattr(
+        threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("at exit"))
+    )
     collector = Collector()
     box = outbox(collector)
     names = put_all(box, 5)

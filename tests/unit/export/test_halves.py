@@ -1,5 +1,7 @@
 """A request that is too large becomes two that hold its items in order."""
 
+from itertools import count, islice
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,17 +15,16 @@ from tercet.export.halves import halved
 def request(signal, scopes):
     """Make a request whose resources and scopes hold so many items; a name is its number."""
     message = ExportTraceServiceRequest() if signal == "traces" else ExportLogsServiceRequest()
-    number = 0
-    for counts in scopes:
+    numbers = count()
+    for sizes in scopes:
         resource = (message.resource_spans if signal == "traces" else message.resource_logs).add()
-        for count in counts:
+        for size in sizes:
             scope = (resource.scope_spans if signal == "traces" else resource.scope_logs).add()
-            for number in range(number, number + count):  # noqa: B020, PLR1704
+            for number in islice(numbers, size):
                 if signal == "traces":
                     scope.spans.add(name=str(number))
                 else:
                     scope.log_records.add(event_name=str(number))
-            number += bool(count)
     return message
 
 
@@ -49,11 +50,14 @@ def test_halves_hold_all_items_in_order(signal, compression, scopes):
         return
     parts = [names(signal, unpack(half.packed)) for half in halves]
     assert parts[0] + parts[1] == names(signal, body)
-    assert [half.count for half in halves] == [len(part) for part in parts] == [total // 2, total - total // 2]
+    assert (
+        [half.count for half in halves] == [len(part) for part in parts] == [total // 2, total - total // 2]
+    )
 
 
 def test_halves_leave_out_who_emits_nothing_in_them():
     """They are smaller, not only shorter."""
     pack = COMPRESS["none"]
     body = request("traces", [[1], [1]]).SerializeToString()
-    assert [len(ExportTraceServiceRequest.FromString(half.packed).resource_spans) for half in halved(body, "traces", pack)] == [1, 1]
+    halves = [ExportTraceServiceRequest.FromString(half.packed) for half in halved(body, "traces", pack)]
+    assert [len(half.resource_spans) for half in halves] == [1, 1]

@@ -4,10 +4,8 @@ import gzip
 import os
 import shutil
 import socket
-import threading
 import time
 import zlib
-from dataclasses import replace
 
 import pytest
 from collector import answering, certify, collecting, cutting, cutting_body, server_tls
@@ -132,9 +130,8 @@ def test_nobody_there_is_said_without_secrets(caplog):
     """Neither the URL's nor the headers'."""
     link = link_to("http://user:hunter2@localhost:9", otlp_headers={"authorization": "hunter2"})
     assert link.post(BODY) == Answer("later", "Connection refused")
-    assert said(caplog) == [
-        "Cannot deliver traces to localhost:9: Connection refused. It waits, and is sent when the collector is back."
-    ]
+    (line,) = said(caplog)
+    assert line.startswith("Cannot deliver traces to localhost:9: Connection refused. It waits, and is sent")
 
 
 def test_a_header_that_cannot_be_sent_raises_nothing(collector):
@@ -295,5 +292,5 @@ def test_a_certificate_that_cannot_be_used_is_said_at_the_start(settings, words)
 @needs_openssl
 def test_a_key_that_does_not_fit_is_said_at_the_start(ours, client):
     """With the mend."""
-    with pytest.raises(SettingsError, match="KEY_VALUES_MISMATCH. Correct the path or the file."):
+    with pytest.raises(SettingsError, match=r"KEY_VALUES_MISMATCH\. Correct the path or the file\."):
         link_to("https://localhost", otlp_client_certificate=ours[0], otlp_client_key=client[1])

@@ -1,98 +1,60 @@
 """Exporters: the settings reach them, and what is not installed is named."""
 
 import sys
-import threading
 import types
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from opentelemetry import trace
+from collector import collecting
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.metrics import Counter, Histogram, ObservableCounter, UpDownCounter
+from opentelemetry.sdk.metrics import Counter, Histogram, ObservableCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 
 from tercet.declare.settings import SIGNALS, Settings
 from tercet.errors import SettingsError, SetupError
 from tercet.export import otlp as under_test
-from tercet.export.otlp import build_exporters
+from tercet.export.link import Link
+from tercet.export.otlp import build_exporter, exporter_names, is_posted, temporality
 
 CLASSES = {"traces": OTLPSpanExporter, "metrics": OTLPMetricExporter, "logs": OTLPLogExporter}
 
 
 def built(signal, **settings):
-    return list(build_exporters(signal, Settings.load({}, **settings)))
+    loaded = Settings.load({}, **settings)
+    return [build_exporter(name, signal, loaded) for name in exporter_names(signal, loaded)]
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_http_is_the_default(signal):
-    """Each signal has its exporter, at its own path."""
-    (exporter,) = built(signal)
-    assert type(exporter) is CLASSES[signal]
-    assert exporter._endpoint == f"http://localhost:4318/v1/{signal}"
-    assert exporter._compression.value == "gzip"
-
-
-class _Collector(BaseHTTPRequestHandler):
-    """Note the requests, and be content."""
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append((self.path, dict(self.headers)))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_args):
-        pass
-
-
-@pytest.fixture
-def collector():
-    """A collector on loopback; its `requests` are paths and headers."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Collector)
-    server.requests = []
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def test_http_is_ours_and_the_default(signal):
+    """Over gRPC, and by any other name, it is upstream's."""
+    settings = Settings.load({}, **{f"otlp_{signal}_protocol": "http/protobuf"})
+    assert list(exporter_names(signal, settings)) == ["otlp"]
+    assert is_posted("otlp", signal, settings)
+    assert not is_posted("console", signal, settings)
+    assert not is_posted("otlp", signal, Settings.load({}, **{f"otlp_{signal}_protocol": "grpc"}))
 
 
 @pytest.mark.parametrize(
     ("compression", "encoding"), [("gzip", "gzip"), ("deflate", "deflate"), ("none", None)]
 )
-def test_what_the_settings_say_is_on_the_wire(compression, encoding, collector, seen):
-    """Path, headers and compression."""
-    with trace.get_tracer("t").start_as_current_span("x"):
-        pass
-    (exporter,) = built(
-        "traces",
-        otlp_endpoint=f"http://127.0.0.1:{collector.server_port}",
-        otlp_headers={"authorization": "Bearer 1"},
-        otlp_compression=compression,
-    )
-    exporter.export(seen.spans)
-    exporter.shutdown()
-    ((path, headers),) = collector.requests
-    assert (path, headers["authorization"]) == ("/v1/traces", "Bearer 1")
-    assert headers.get("Content-Encoding") == encoding
-
-
-def test_certificates_and_time_are_handed_on():
-    """Under upstream's names."""
-    settings = Settings.load(
-        {},
-        otlp_traces_timeout=3,
-        otlp_certificate="ca.pem",
-        otlp_client_key="key.pem",
-        otlp_client_certificate="cert.pem",
-    )
-    given = under_test._http_arguments(settings.otlp("traces"))
-    assert (given["timeout"], given["certificate_file"]) == (3, "ca.pem")
-    assert (given["client_key_file"], given["client_certificate_file"]) == ("key.pem", "cert.pem")
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_what_the_settings_say_is_on_the_wire(signal, compression, encoding):
+    """Path, headers, compression and each signal's own exceptions."""
+    with collecting() as collector:
+        settings = Settings.load(
+            {},
+            otlp_endpoint=collector.url,
+            otlp_headers={"authorization": "Bearer 1"},
+            otlp_logs_headers={"authorization": "Bearer 2"},
+            otlp_compression=compression,
+        )
+        link = Link(settings.otlp(signal), signal)
+        link.post(link.pack(b"\x0a\x00"))
+    (request,) = collector.requests
+    token = "Bearer 2" if signal == "logs" else "Bearer 1"
+    assert (request.path, request.headers["authorization"]) == (f"/v1/{signal}", token)
+    assert request.headers.get("content-encoding") == encoding
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
@@ -124,19 +86,17 @@ def test_an_unknown_exporter_is_named():
 
 
 @pytest.mark.parametrize(
-    ("temporality", "delta"),
+    ("preference", "delta"),
     [
         ("cumulative", set()),
         ("delta", {Counter, Histogram, ObservableCounter}),
         ("lowmemory", {Counter, Histogram}),
     ],
 )
-def test_temporality_is_that_of_the_specification(temporality, delta):
+def test_temporality_is_that_of_the_specification(preference, delta):
     """Cumulative, which Prometheus needs, unless asked otherwise."""
-    (exporter,) = built("metrics", metric_temporality=temporality)
-    preferred = exporter._preferred_temporality
-    assert {kind for kind, each in preferred.items() if each is AggregationTemporality.DELTA} == delta
-    assert preferred[UpDownCounter] is AggregationTemporality.CUMULATIVE
+    preferred = temporality(Settings.load({}, metric_temporality=preference))
+    assert preferred == dict.fromkeys(delta, AggregationTemporality.DELTA)
 
 
 @pytest.mark.parametrize("signal", SIGNALS)

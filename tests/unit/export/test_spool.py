@@ -78,7 +78,8 @@ def test_what_a_killed_process_was_sending_is_there_again(folder):
     filled(folder, 1)
     code = (
         "import sys; from pathlib import Path; from tercet.export.spool import *\n"
-        "claim = next(Spool(Path(sys.argv[1]), Limits(9**9, 9, 9**9)).take()); print('has it', flush=True); input()"
+        "claim = next(Spool(Path(sys.argv[1]), Limits(9**9, 9, 9**9)).take())\n"
+        "print('has it', flush=True); input()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -231,7 +232,9 @@ def test_a_directory_that_is_removed_is_made_again(folder):
 def test_a_full_disk_leaves_nothing_behind(folder, monkeypatch):
     """The caller hears of it, and keeps the request."""
     spool = Spool(folder, PLENTY)
-    monkeypatch.setattr("tercet.export.spool._open_private", lambda path, flags: os.open("/dev/full", os.O_WRONLY))
+    monkeypatch.setattr(
+        "tercet.export.spool._open_private", lambda path, flags: os.open("/dev/full", os.O_WRONLY)
+    )
     with pytest.raises(OSError, match="No space left on device"):
         spool.add(Parcel(b"x" * 10**6, 1))
     assert list(folder.iterdir()) == []

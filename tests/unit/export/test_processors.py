@@ -1,0 +1,139 @@
+"""Processors and the exporter of metrics: what they hand on, and what they keep to themselves."""
+
+import pytest
+from opentelemetry import trace
+from opentelemetry._logs import LogRecord
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.metrics import Counter, MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    InMemoryMetricReader,
+    MetricExportResult,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+
+from tercet.export.batch import Outbox
+from tercet.export.link import Answer
+from tercet.export.processors import BatchedLogs, BatchedSpans, PostedMetrics
+
+
+class Collector:
+    """A link that notes what it is given."""
+
+    def __init__(self, kind="delivered"):
+        self.kind = kind
+        self.posted = []
+        self.timeouts = []
+
+    def pack(self, body):
+        return body
+
+    def post(self, packed, timeout=float("inf")):
+        self.posted.append(packed)
+        self.timeouts.append(timeout)
+        return Answer(self.kind)
+
+    def tell(self, what):
+        return False
+
+
+@pytest.fixture
+def collector():
+    return Collector()
+
+
+@pytest.fixture
+def outbox(collector):
+    """An outbox whose items can be seen when they are encoded."""
+    items = []
+
+    def encode(batch):
+        items.extend(batch)
+        return b"x"
+
+    box = Outbox("test", collector, encode, list, queue_size=100, batch_size=10, delay=1000, max_bytes=1000)
+    box.items = items
+    yield box
+    box.close(1)
+
+
+@pytest.mark.parametrize(("sampler", "names"), [(ALWAYS_ON, ["inner", "outer"]), (ALWAYS_OFF, [])])
+def test_sampled_spans_are_sent_when_they_end(sampler, names, outbox):
+    """Others are not."""
+    provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+    provider.add_span_processor(BatchedSpans(outbox))
+    tracer = provider.get_tracer("t")
+    with tracer.start_as_current_span("outer"), tracer.start_as_current_span("inner"):
+        pass
+    assert provider.force_flush()
+    assert [span.name for span in outbox.items] == names
+    provider.shutdown()
+    assert outbox.delivered == len(names)
+
+
+def test_log_records_keep_no_request_alive(outbox):
+    """Their context, which may hold it, stays where it is; the trace it names goes with them."""
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(BatchedLogs(outbox))
+    span = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False))
+    context = trace.set_span_in_context(span, {"request": "a whole one"})
+    record = LogRecord(body="hello", context=context)
+    provider.get_logger("t").emit(record)
+    assert provider.force_flush()
+    (sent,) = outbox.items
+    assert (sent.log_record.body, sent.log_record.trace_id, sent.log_record.context) == ("hello", 1, {})
+    assert record.context == context
+    assert sent.instrumentation_scope.name == "t"
+    provider.shutdown()
+    assert outbox.delivered == 1
+
+
+@pytest.mark.parametrize("build", [BatchedSpans, BatchedLogs])
+def test_a_processor_that_is_shut_down_says_whether_all_was_sent(build, outbox, collector):
+    """As its handle must know."""
+    collector.kind = "later"
+    outbox.put("an item")
+    assert build(outbox).force_flush(5_000) is False
+    assert build(outbox).shutdown(5_000) is False
+    assert outbox.dropped == {"shutdown": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "result"),
+    [
+        ("delivered", MetricExportResult.SUCCESS),
+        ("later", MetricExportResult.FAILURE),
+        ("refused", MetricExportResult.FAILURE),
+        ("too_large", MetricExportResult.FAILURE),
+    ],
+)
+def test_metrics_are_posted_within_their_time(kind, result):
+    """Once: the next collection holds what this one could not deliver."""
+    collector = Collector(kind)
+    exporter = PostedMetrics(collector, {})
+    reader = InMemoryMetricReader()
+    MeterProvider([reader], shutdown_on_exit=False).get_meter("t").create_counter("orders").add(3)
+    assert exporter.export(reader.get_metrics_data(), timeout_millis=2_500) is result
+    (packed,) = collector.posted
+    sent = ExportMetricsServiceRequest.FromString(packed).resource_metrics[0].scope_metrics[0].metrics[0]
+    assert (sent.name, sent.sum.data_points[0].as_int) == ("orders", 3)
+    assert collector.timeouts == [2.5]
+    assert exporter.force_flush()
+
+
+def test_a_reader_reports_as_its_exporter_prefers(collector):
+    """Deltas where they are asked for; the last collection is posted at the end."""
+    exporter = PostedMetrics(collector, {Counter: AggregationTemporality.DELTA})
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    counter = provider.get_meter("t").create_counter("orders")
+    counter.add(3)
+    provider.force_flush()
+    counter.add(2)
+    provider.shutdown()
+    requests = map(ExportMetricsServiceRequest.FromString, collector.posted)
+    sums = [each.resource_metrics[0].scope_metrics[0].metrics[0].sum for each in requests]
+    assert [total.data_points[0].as_int for total in sums] == [3, 2]
