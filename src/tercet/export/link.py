@@ -7,6 +7,7 @@ import codecs
 import logging
 import math
 import os
+import queue
 import ssl
 import time
 from collections.abc import Callable
@@ -79,14 +80,24 @@ class Link:
         self._compress = COMPRESS[otlp.compression]
         self._headers = _headers(otlp)
         self._tls = _tls(otlp)
+        self._path = urllib3.util.parse_url(otlp.endpoint).request_uri
         self._response = _response_type(signal)
         self._connect()
         # A forked child must not talk on its parent's connection, nor end its parent's outage.
-        os.register_at_fork(after_in_child=self._connect)
+        os.register_at_fork(after_in_child=self._connect_anew)
 
     def _connect(self) -> None:
         self._outage = Outage(f"{self._signal} to {_host(self._otlp.endpoint)}", self._clock)
-        self._pool = urllib3.PoolManager(num_pools=1, maxsize=1, retries=False, ssl_context=self._tls)
+        tls = {"ssl_context": self._tls} if self._tls is not None else {}
+        self._pool = urllib3.connection_from_url(self._otlp.endpoint, maxsize=1, retries=False, **tls)
+
+    def _connect_anew(self) -> None:
+        # The parent's thread may have held the lock of its pool's queue. Nobody frees it in a child, and
+        # urllib3 would wait for it when it closes the pool, at the latest when the child ends.
+        inherited = self._pool.pool
+        if inherited is not None:
+            queue.LifoQueue.__init__(inherited, 1)
+        self._connect()
 
     def pack(self, body: bytes) -> bytes:
         """Compress a request as the settings say."""
@@ -135,7 +146,7 @@ class Link:
         kind = encoding(packed)
         response = self._pool.request(
             "POST",
-            self._otlp.endpoint,
+            self._path,
             body=packed,
             headers=self._headers if kind == "none" else self._headers | {"content-encoding": kind},
             timeout=urllib3.Timeout(total=max(timeout, 0.001)),
