@@ -163,14 +163,14 @@ class Settings:
         filed, where = _filed(environ)
         _refuse_unknown(given, "setup_observability()")
         _refuse_unknown(filed, where)
-        values: dict[str, Any] = {}
+        values: dict[str, _Found] = {}
         overrides: dict[tuple[str, str], Any] = {}
         for slot in slots():
             found = _find(slot, given, environ, filed, where)
             if found is not None and slot.signal:
                 overrides[slot.signal, slot.field] = found.value
             elif found is not None:
-                values[slot.field] = found.value
+                values[slot.field] = found
         return cls(**_named_by_resource(values), overrides=MappingProxyType(overrides))
 
     @property
@@ -241,9 +241,16 @@ class Slot:
     signal: Signal | None = None
 
 
+# The places that a value can come from; a lower one wins.
+_ARGUMENT, _VARIABLE, _FILE, _NOWHERE = range(4)
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
+    """A value, and the place that it comes from."""
+
     value: Any
+    place: int
 
 
 def slots() -> Iterator[Slot]:
@@ -263,19 +270,19 @@ def _find(
     slot: Slot, given: Mapping[str, Any], environ: Mapping[str, str], filed: Mapping[str, Any], where: str
 ) -> _Found | None:
     if slot.name in given:
-        return _parsed(slot, given[slot.name], slot.name)
+        return _Found(_parsed(slot, given[slot.name], slot.name), _ARGUMENT)
     for variable in slot.variables:
         # The specification: an empty variable counts as unset.
         if text := environ.get(variable, "").strip():
-            return _parsed(slot, text, variable, milliseconds=slot.row.milliseconds)
+            return _Found(_parsed(slot, text, variable, milliseconds=slot.row.milliseconds), _VARIABLE)
     if slot.name in filed:
-        return _parsed(slot, filed[slot.name], f"{where}: {slot.name}")
+        return _Found(_parsed(slot, filed[slot.name], f"{where}: {slot.name}"), _FILE)
     return None
 
 
-def _parsed(slot: Slot, value: object, name: str, *, milliseconds: bool = False) -> _Found:
+def _parsed(slot: Slot, value: object, name: str, *, milliseconds: bool = False) -> Any:
     try:
-        return _Found(slot.row.parse(_in_seconds(value) if milliseconds else value))
+        return slot.row.parse(_in_seconds(value) if milliseconds else value)
     except parse.Unusable as unusable:
         broken = _MILLISECONDS if milliseconds else unusable
         got = parse.shown(value, secret=slot.row.secret)
@@ -344,16 +351,21 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return misspelt | {name: mend for name, mend in _NO_EFFECT.items() if environ.get(name)}
 
 
-def _named_by_resource(values: dict[str, Any]) -> dict[str, Any]:
-    """Take name, version and environment from the resource attributes where nothing else gave them."""
-    attributes = values.get("resource_attributes", _NOTHING)
+def _named_by_resource(found: dict[str, _Found]) -> dict[str, Any]:
+    """Take name, version and environment from the resource attributes, unless a place as good gives them."""
+    values = {name: each.value for name, each in found.items()}
+    attributes, place = values.get("resource_attributes", _NOTHING), _NOWHERE
+    if "resource_attributes" in found:
+        place = found["resource_attributes"].place
     keys = {
         "service_name": "service.name",
         "service_version": "service.version",
         "environment": "deployment.environment.name",
     }
-    inherited = {name: attributes[key] for name, key in keys.items() if key in attributes}
-    return inherited | values
+    for name, key in keys.items():
+        if key in attributes and (name not in found or place < found[name].place):
+            values[name] = attributes[key]
+    return values
 
 
 def _default_endpoint(endpoint: str | None, protocol: str, signal: Signal) -> str:

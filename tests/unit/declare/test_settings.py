@@ -261,6 +261,7 @@ def test_milliseconds_are_spoken_of_as_milliseconds():
         ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=a", "OTEL_SERVICE_NAME": "b"}, {}, ("b", "", "")),
         ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=a"}, {"service_name": "c"}, ("c", "", "")),
         ({}, {"resource_attributes": {"service.name": "d"}}, ("d", "", "")),
+        ({"OTEL_SERVICE_NAME": "a"}, {"resource_attributes": {"service.name": "d"}}, ("d", "", "")),
     ],
 )
 def test_resource_attributes_name_the_service_where_nothing_else_does(environ, arguments, expected):
@@ -306,3 +307,10 @@ def test_unknown_variables_are_found():
         "TERCET_LOG_FROMAT": "Did you mean 'TERCET_LOG_FORMAT'?",
         "TERCET_XYZZY_QUUX_PLUGH_QQ": "docs/settings.md lists them all.",
     }
+
+
+def test_a_variable_that_names_the_service_goes_before_the_file(folder):
+    """Also where it does so among the attributes of the resource."""
+    (folder / "tercet.toml").write_text("service_name = 'from-file'\n")
+    named = {"OTEL_RESOURCE_ATTRIBUTES": "service.name=from-variable"}
+    assert Settings.load(named).service_name == "from-variable"
