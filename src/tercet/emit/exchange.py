@@ -133,7 +133,7 @@ class Exchange:
         "route",
         "scope",
         "status",
-    )  # fmt: skip
+    )
 
     def __init__(self, instruments: Instruments, scope: Scope) -> None:
         self.scope = scope

@@ -10,7 +10,7 @@ import os
 import queue
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -37,6 +37,14 @@ _TELL_EVERY = 60.0
 # A second outage within a minute is told when it lasts, so that a flapping collector fills no log.
 _LASTING = 5.0
 _HARMLESS = frozenset(map(chr, range(32, 127)))
+
+_WAITS = "It waits, and is sent"
+_MEANWHILE: Mapping[Signal, str] = {
+    "traces": _WAITS,
+    "logs": _WAITS,
+    # They are not kept: the next collection has the sums of this one, too.
+    "metrics": "The sums go on, and are sent",
+}
 
 logger = logging.getLogger("tercet.export")
 # Nothing may be imported while requests are sent: a child that is forked meanwhile would wait for ever for a
@@ -87,7 +95,8 @@ class Link:
         os.register_at_fork(after_in_child=self._connect_anew)
 
     def _connect(self) -> None:
-        self._outage = Outage(f"{self._signal} to {_host(self._otlp.endpoint)}", self._clock)
+        what = f"{self._signal} to {_host(self._otlp.endpoint)}"
+        self._outage = Outage(what, _MEANWHILE[self._signal], self._clock)
         tls = {"ssl_context": self._tls} if self._tls is not None else {}
         self._pool = urllib3.connection_from_url(self._otlp.endpoint, maxsize=1, retries=False, **tls)
 
@@ -171,11 +180,13 @@ class Outage:
 
     Args:
         what: What cannot be delivered, and where to.
+        meanwhile: What becomes of it: the beginning of a sentence that ends with the collector's return.
         clock: Seconds that only go forward.
     """
 
-    def __init__(self, what: str, clock: Callable[[], float]) -> None:
+    def __init__(self, what: str, meanwhile: str, clock: Callable[[], float]) -> None:
         self._what = what
+        self._meanwhile = meanwhile
         self._clock = clock
         self._since: float | None = None
         self._is_told = False
@@ -193,7 +204,7 @@ class Outage:
             self._is_told = True
             self._began_at = self._told_at = now
             logger.warning(
-                "Cannot deliver %s: %s. It waits, and is sent when the collector is back.", self._what, reason
+                "Cannot deliver %s: %s. %s when the collector is back.", self._what, reason, self._meanwhile
             )
 
     def is_over(self) -> None:

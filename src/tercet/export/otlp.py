@@ -1,4 +1,4 @@
-"""Exporters: over OTLP by HTTP or gRPC, to the console, or any that is installed under a name."""
+"""Upstream's exporters: over OTLP by gRPC, to the console, or any that is installed under a name."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module

@@ -188,7 +188,7 @@ def clock():
 
 def test_an_outage_is_two_lines_and_one_a_minute(clock, caplog):
     """However often it is tried."""
-    outage = Outage("traces to c:4318", clock)
+    outage = Outage("traces to c:4318", "It waits, and is sent", clock)
     for clock.now in range(0, 130, 10):
         outage.goes_on("HTTP 503")
     clock.now = 131
@@ -204,7 +204,7 @@ def test_an_outage_is_two_lines_and_one_a_minute(clock, caplog):
 
 def test_a_flapping_collector_fills_no_log(clock, caplog):
     """A second outage within a minute is told once it lasts."""
-    outage = Outage("traces to c:4318", clock)
+    outage = Outage("traces to c:4318", "It waits, and is sent", clock)
     for clock.now in range(50):
         outage.goes_on("HTTP 429")
         outage.is_over()
@@ -294,3 +294,11 @@ def test_a_key_that_does_not_fit_is_said_at_the_start(ours, client):
     """With the mend."""
     with pytest.raises(SettingsError, match=r"KEY_VALUES_MISMATCH\. Correct the path or the file\."):
         link_to("https://localhost", otlp_client_certificate=ours[0], otlp_client_key=client[1])
+
+
+def test_metrics_that_cannot_be_delivered_promise_no_more_than_they_keep(caplog):
+    """They do not wait; their sums go on."""
+    link = Link(Settings(otlp_endpoint="http://127.0.0.1:9").otlp("metrics"), "metrics")
+    link.post(link.pack(b""), 1)
+    (record,) = [each for each in caplog.records if each.name == "tercet.export"]
+    assert record.getMessage().endswith("The sums go on, and are sent when the collector is back.")
