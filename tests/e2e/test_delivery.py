@@ -57,7 +57,8 @@ def _misbehaving(collector: Collector) -> type[BaseHTTPRequestHandler]:
                 return
             body = self.rfile.read(length)
             if status == 200:
-                collector.take(self.path, gzip.decompress(body))
+                packed = self.headers["Content-Encoding"] == "gzip"
+                collector.take(self.path, gzip.decompress(body) if packed else body)
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -202,6 +203,19 @@ def url(value: object) -> str:
     if not usable:
         raise Unusable("an http or https URL", "Write http://localhost:4318.")
     return address
+
+
+def is_loopback(url: str) -> bool:
+    """Say whether an address leads back to this machine, by its name alone.
+
+    >>> is_loopback("http://localhost:4318"), is_loopback("http://127.0.0.2"), is_loopback("http://collector")
+    (True, True, False)
+    """
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 # `user:password@` in front of a host, with the scheme or without it.

@@ -102,7 +102,7 @@ class Settings:
     otlp_protocol: str = _otlp("http/protobuf", parse.choice("http/protobuf", "grpc"), "PROTOCOL", about="http/protobuf, or grpc with the extra tercet[grpc].")
     otlp_headers: Mapping[str, str] = _otlp(_NOTHING, parse.pairs, "HEADERS", about="Headers of each export, such as a token.", secret=True)
     otlp_timeout: float = _otlp(10.0, parse.number(0.001, 3_600, "Write 10 for ten seconds."), "TIMEOUT", about="Seconds for one export, in the variable too, as the Python SDK has it.")
-    otlp_compression: str = _otlp("gzip", parse.choice("gzip", "deflate", "none"), "COMPRESSION", about="gzip, deflate (HTTP only) or none.")
+    otlp_compression: str = _otlp("auto", parse.choice("auto", "gzip", "deflate", "none"), "COMPRESSION", about="gzip, deflate (HTTP only), none, or auto: gzip, but none to a collector on this machine without a spool.")
     otlp_certificate: str | None = _otlp(None, parse.optional(parse.text), "CERTIFICATE", about="File of the authority that signed the collector's certificate.")
     otlp_client_key: str | None = _otlp(None, parse.optional(parse.text), "CLIENT_KEY", about="File of the client's key, for mTLS.")
     otlp_client_certificate: str | None = _otlp(None, parse.optional(parse.text), "CLIENT_CERTIFICATE", about="File of the client's certificate, for mTLS.")
@@ -193,6 +193,10 @@ class Settings:
         }
         own = self.overrides.get((signal, "otlp_endpoint"))
         values["endpoint"] = own or _default_endpoint(self.otlp_endpoint, values["protocol"], signal)
+        if values["compression"] == "auto":
+            # Within one machine, it would cost a fifth of the delivery and save nothing.
+            saves_nothing = self.spool_directory is None and parse.is_loopback(values["endpoint"])
+            values["compression"] = "none" if saves_nothing else "gzip"
         return Otlp(**values)
 
     def shown(self) -> dict[str, str]:

@@ -314,3 +314,18 @@ def test_a_variable_that_names_the_service_goes_before_the_file(folder):
     (folder / "tercet.toml").write_text("service_name = 'from-file'\n")
     named = {"OTEL_RESOURCE_ATTRIBUTES": "service.name=from-variable"}
     assert Settings.load(named).service_name == "from-variable"
+
+
+@pytest.mark.parametrize(
+    ("given", "compression"),
+    [
+        ({}, "none"),
+        ({"otlp_endpoint": "http://[::1]:4318"}, "none"),
+        ({"otlp_endpoint": "http://collector:4318"}, "gzip"),
+        ({"spool_directory": "/var/spool/orders"}, "gzip"),
+        ({"otlp_compression": "deflate"}, "deflate"),
+    ],
+)
+def test_what_stays_on_this_machine_is_not_compressed(given, compression):
+    """Unless it is to wait on a disk, or the settings say so."""
+    assert Settings.load({}, **given).otlp("traces").compression == compression

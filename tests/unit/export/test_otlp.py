@@ -36,7 +36,7 @@ def test_http_is_ours_and_the_default(signal):
 
 
 @pytest.mark.parametrize(
-    ("compression", "encoding"), [("gzip", "gzip"), ("deflate", "deflate"), ("none", None)]
+    ("compression", "encoding"), [("gzip", "gzip"), ("deflate", "deflate"), ("none", None), ("auto", None)]
 )
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_what_the_settings_say_is_on_the_wire(signal, compression, encoding):
@@ -140,7 +140,7 @@ def test_grpc_gets_its_arguments(grpc_given):
         "credentials": None,
         "headers": (("token", "1"),),
         "timeout": 2.0,
-        "compression": "gzip",
+        "compression": "none",
     }
 
 
