@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined] # exported, untyped
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
 
 from tercet.declare.settings import Settings
 from tercet.emit import asgi, httpx, starlette, structlog, threads
@@ -50,11 +52,19 @@ class Edges:
     by_contrib: bool
 
 
-def build_edges(settings: Settings, begin: Callable[[], object], end: Callable[[], object]) -> Edges:
+def build_edges(
+    settings: Settings,
+    tracer_provider: TracerProvider,
+    meter_provider: MeterProvider,
+    begin: Callable[[], object],
+    end: Callable[[], object],
+) -> Edges:
     """Make the edges that the settings ask for.
 
     Args:
         settings: Of the process.
+        tracer_provider: What makes their spans.
+        meter_provider: What measures.
         begin: Called once, when an application begins to serve.
         end: Called when an application ends, for its server may end the process in a way that asks nobody.
 
@@ -68,15 +78,19 @@ def build_edges(settings: Settings, begin: Callable[[], object], end: Callable[[
         "access_log": access_logger() if settings.access_log else None,
         "begin": begin,
         "end": end,
+        "tracer_provider": tracer_provider,
+    }
+    metered: dict[str, Any] = {
+        "meter_provider": meter_provider,
+        "duration_buckets": settings.duration_buckets,
     }
     if settings.http_edges == "contrib":
         from tercet.emit import contrib
 
         contrib.require_httpx()
         return Edges(contrib.ContribEdge(**options), None, by_contrib=True)
-    buckets = settings.duration_buckets
-    edge = asgi.AsgiEdge(**options, duration_buckets=buckets)
-    return Edges(edge, httpx.HttpxEdge(duration_buckets=buckets), by_contrib=False)
+    edge = asgi.AsgiEdge(**options, **metered)
+    return Edges(edge, httpx.HttpxEdge(tracer_provider=tracer_provider, **metered), by_contrib=False)
 
 
 def install_edges(edges: Edges) -> None:

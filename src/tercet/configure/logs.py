@@ -10,9 +10,10 @@ from opentelemetry.sdk.resources import Resource
 from tercet.configure.delivery import build_outbox
 from tercet.declare.settings import Settings
 from tercet.emit.logs import LogStream
-from tercet.export.encode import encode_logs
+from tercet.export.encode import encode_request
 from tercet.export.otlp import build_exporter, exporter_names, is_posted
 from tercet.export.processors import BatchedLogs
+from tercet.export.records import LeanLoggerProvider
 from tercet.export.text import line_renderer
 
 # They write a line for each request at INFO, which the client span says better.
@@ -21,7 +22,7 @@ _CHATTY = ("httpx", "httpx2")
 
 def build_logger_provider(resource: Resource) -> LoggerProvider:
     """Make the provider, still without processors."""
-    return LoggerProvider(resource=resource, shutdown_on_exit=False)
+    return LeanLoggerProvider(resource)
 
 
 def build_log_processors(settings: Settings) -> list[LogRecordProcessor]:
@@ -31,7 +32,7 @@ def build_log_processors(settings: Settings) -> list[LogRecordProcessor]:
 
 def _build_batch(name: str, settings: Settings) -> LogRecordProcessor:
     if is_posted(name, "logs", settings):
-        return BatchedLogs(build_outbox("logs", settings, encode_logs))
+        return BatchedLogs(build_outbox("logs", settings, encode_request))
     return BatchLogRecordProcessor(
         build_exporter(name, "logs", settings),
         max_queue_size=settings.log_queue_size,

@@ -17,6 +17,7 @@ from opentelemetry.sdk.resources import Resource
 from tercet.declare.metric import HTTP_CLIENT_DURATION, HTTP_SERVER_DURATION, METRICS, Metric
 from tercet.declare.settings import Settings
 from tercet.export.link import Link
+from tercet.export.metered import LeanMeterProvider
 from tercet.export.otlp import build_exporter, exporter_names, is_posted, temporality
 from tercet.export.processors import PostedMetrics
 
@@ -31,13 +32,8 @@ def build_meter_provider(
     settings: Settings, resource: Resource, readers: list[MetricReader]
 ) -> MeterProvider:
     """Make the provider, with a view for each declared metric, whoever emits it."""
-    return MeterProvider(
-        metric_readers=readers,
-        resource=resource,
-        exemplar_filter=_EXEMPLAR_FILTERS[settings.exemplar_filter](),
-        views=list(build_views(settings)),
-        shutdown_on_exit=False,
-    )
+    exemplar_filter = _EXEMPLAR_FILTERS[settings.exemplar_filter]()
+    return LeanMeterProvider(readers, resource, exemplar_filter, list(build_views(settings)))
 
 
 def build_metric_readers(settings: Settings) -> list[MetricReader]:

@@ -96,7 +96,13 @@ def setup_process(settings: Settings, *, by_agent: bool = False) -> Observabilit
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
         pipeline = build_pipeline(settings)
         handle = Observability(settings, pipeline, by_agent=by_agent)
-        edges = build_edges(settings, handle.serve_prometheus, handle.flush_at_end)
+        edges = build_edges(
+            settings,
+            pipeline.tracer_provider,
+            pipeline.meter_provider,
+            handle.serve_prometheus,
+            handle.flush_at_end,
+        )
         _handle = handle
         _install(pipeline, edges, handle)
         setup_exit(handle.shutdown)

@@ -6,34 +6,29 @@ from importlib.metadata import entry_points
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler, StaticSampler, TraceIdRatioBased
 
 from tercet.configure.delivery import build_outbox
 from tercet.declare.settings import Settings
 from tercet.emit import correlation
 from tercet.errors import SettingsError
 from tercet.export.correlation import Correlated
-from tercet.export.encode import encode_spans
-from tercet.export.guard import GuardedProcessors
+from tercet.export.encode import encode_request
 from tercet.export.otlp import build_exporter, exporter_names, is_posted
 from tercet.export.processors import BatchedSpans
+from tercet.export.sampling import ParentDecides
+from tercet.export.spans import LeanTracerProvider
 
 
 def build_tracer_provider(settings: Settings, resource: Resource) -> TracerProvider:
     """Make the provider, still without processors; those that others add to it are guarded."""
-    return TracerProvider(
-        sampler=build_sampler(settings),
-        resource=resource,
-        active_span_processor=GuardedProcessors(),  # type: ignore[no-untyped-call] # upstream's constructor
-        shutdown_on_exit=False,
-    )
+    return LeanTracerProvider(build_sampler(settings), resource)
 
 
 def add_processor(provider: TracerProvider, processor: SpanProcessor) -> None:
     """Add one of our own processors to a provider of ours, or of whoever made it."""
-    chain = provider._active_span_processor
-    if isinstance(chain, GuardedProcessors):
-        chain.add_own(processor)
+    if isinstance(provider, LeanTracerProvider):
+        provider.add_own(processor)
     else:
         provider.add_span_processor(processor)
 
@@ -46,7 +41,7 @@ def build_span_processors(settings: Settings) -> list[SpanProcessor]:
 
 def _build_batch(name: str, settings: Settings) -> SpanProcessor:
     if is_posted(name, "traces", settings):
-        return BatchedSpans(build_outbox("traces", settings, encode_spans))
+        return BatchedSpans(build_outbox("traces", settings, encode_request))
     return BatchSpanProcessor(
         build_exporter(name, "traces", settings),
         max_queue_size=settings.span_queue_size,
@@ -63,14 +58,14 @@ def build_sampler(settings: Settings) -> Sampler:
     """
     name = settings.traces_sampler
     parent_based = name.startswith("parentbased_")
-    root: Sampler | None = {"always_on": ALWAYS_ON, "always_off": ALWAYS_OFF}.get(
+    root: StaticSampler | TraceIdRatioBased | None = {"always_on": ALWAYS_ON, "always_off": ALWAYS_OFF}.get(
         name.removeprefix("parentbased_")
     )
     if name.removeprefix("parentbased_") == "traceidratio":
         root = TraceIdRatioBased(_share(settings.traces_sampler_arg))
     if root is None:
         return _installed(name, settings.traces_sampler_arg)
-    return ParentBased(root) if parent_based else root
+    return ParentDecides(root) if parent_based else root
 
 
 def _share(argument: str) -> float:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+#: Values of a metric's attributes, in the order of its declaration; None for one that is not there.
+Values = tuple[str | int | None, ...]
 Kind = Literal["counter", "up_down_counter", "gauge", "histogram"]
 
 #: Seconds; the founding document's buckets, from a cache hit to a request nobody waits for.
@@ -28,6 +30,15 @@ class Metric:
     help: str
     attributes: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+
+    def named(self, values: Values) -> dict[str, str | int]:
+        """Name the attribute values that are there.
+
+        >>> Metric("queue", "gauge", "1", "", attributes=("name", "kind")).named(("mail", None))
+        {'name': 'mail'}
+        """
+        pairs = zip(self.attributes, values, strict=True)
+        return {key: value for key, value in pairs if value is not None}
 
 
 # https://opentelemetry.io/docs/specs/semconv/http/http-metrics/ is the source of names, units and attributes.

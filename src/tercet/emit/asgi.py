@@ -11,7 +11,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_conte
 
 from tercet.declare.metric import DURATION_BUCKETS, HTTP_SERVER_ACTIVE, HTTP_SERVER_DURATION
 from tercet.emit.exchange import App, Exchange, Receive, Scope, Send, tell_of_trouble
-from tercet.emit.metrics import ActiveCounts, build_histogram
+from tercet.emit.metrics import ActiveCounts, build_recorder
 
 #: The key under which the owner of a request stands in the ASGI scope; who finds it there stays out.
 OWNER = "tercet.exchange"
@@ -72,7 +72,7 @@ class AsgiEdge:
         self._begin = [begin] if begin is not None else []
         self._end = end
         self.tracer = trace.get_tracer("tercet.asgi", tracer_provider=tracer_provider)
-        self.duration = build_histogram(meter, replace(HTTP_SERVER_DURATION, buckets=duration_buckets))
+        self.duration = build_recorder(meter, replace(HTTP_SERVER_DURATION, buckets=duration_buckets))
         self.active = ActiveCounts(meter, HTTP_SERVER_ACTIVE)
 
     def owns(self, scope: Scope) -> bool:
@@ -117,12 +117,12 @@ class AsgiEdge:
         if self._begin:
             self._begin_to_serve()
         try:
-            scope[OWNER] = exchange = Exchange(self, scope)
+            scope[OWNER] = exchange = Exchange(self, scope, receive, send)
         except Exception as trouble:  # of a foreign processor or propagator
             tell_of_trouble(trouble)
             await app(scope, receive, send)
         else:
-            await exchange.run(app, receive, send)
+            await exchange.run(app)
 
 
 async def _run_excluded(app: App, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,7 +14,8 @@ from opentelemetry.trace import Span
 
 from tercet.emit.asgi import OWNER, AsgiEdge
 from tercet.emit.correlation import correlation_id, with_correlation_id
-from tercet.emit.exchange import App, Exchange, HeaderMap, Message, Receive, Scope, Send
+from tercet.emit.exchange import App, Exchange, Message, Receive, Scope, Send
+from tercet.emit.headers import HeaderMap
 from tercet.emit.http import span_name
 from tercet.errors import SetupError
 
@@ -53,9 +54,9 @@ class ContribEdge(AsgiEdge):
             _app.reset(app_token)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[OWNER] = exchange = _Borrowing(self, scope)
+        scope[OWNER] = exchange = _Borrowing(self, scope, receive, send)
         _exchange.set(exchange)
-        await exchange.run(_app.get(), receive, send)
+        await exchange.run(_app.get())
 
 
 def _middleware_class() -> Any:

@@ -45,11 +45,17 @@ def correlation_id(context: Context | None = None) -> str:
     Returns:
         The id that the caller sent, else the current trace id, else "" outside any traced work.
     """
-    carried = get_value(_KEY, context)
+    carried = carried_id(context)
     if carried:
-        return str(carried)
+        return carried
     span_context = get_current_span(context).get_span_context()
     return format_trace_id(span_context.trace_id) if span_context.is_valid else ""
+
+
+def carried_id(context: Context | None = None) -> str:
+    """Read the id that a caller sent, or that somebody set; "" where the trace id stands in for it."""
+    carried = get_value(_KEY, context)
+    return carried if isinstance(carried, str) else ""
 
 
 def with_correlation_id(value: str, context: Context | None = None) -> Context:

@@ -5,6 +5,7 @@ https://opentelemetry.io/docs/specs/semconv/http/ is the source of every name an
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
 Attributes = dict[str, str | int]
@@ -93,14 +94,19 @@ def host_and_port(
     >>> host_and_port("shop.example:8443", None, "https"), host_and_port(None, ("10.0.0.1", 80), "http")
     (('shop.example', 8443), ('10.0.0.1', 80))
     """
-    host, port = (*(server or ("", None)), None)[:2]
     if host_header:
-        try:
-            parts = urlsplit(f"//{host_header}")
-            host, port = parts.hostname or "", parts.port or _PORTS.get(scheme)
-        except ValueError:
-            return "", None  # A malformed Host says nothing, and stops no request.
+        return _asked_host(host_header, scheme)
+    host, port = (*(server or ("", None)), None)[:2]
     return str(host or ""), port if isinstance(port, int) else None
+
+
+@lru_cache(maxsize=256)  # a service is asked under few names, and whoever makes up others gains nothing
+def _asked_host(host_header: str, scheme: str) -> tuple[str, int | None]:
+    try:
+        parts = urlsplit(f"//{host_header}")
+        return parts.hostname or "", parts.port or _PORTS.get(scheme)
+    except ValueError:
+        return "", None  # A malformed Host says nothing, and stops no request.
 
 
 def server_attributes(

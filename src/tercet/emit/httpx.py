@@ -28,12 +28,11 @@ from tercet.emit.http import (
     known_method,
     span_name,
 )
-from tercet.emit.metrics import build_histogram
+from tercet.emit.metrics import build_recorder
 from tercet.emit.propagate import propagate
 from tercet.emit.traces import record_error
 
 logger = logging.getLogger("tercet")
-_MEASURED = frozenset(HTTP_CLIENT_DURATION.attributes)
 
 
 class HttpxEdge:
@@ -54,7 +53,7 @@ class HttpxEdge:
     ) -> None:
         self._tracer = trace.get_tracer("tercet.httpx", tracer_provider=tracer_provider)
         meter = metrics.get_meter("tercet.httpx", meter_provider=meter_provider)
-        self._duration = build_histogram(meter, replace(HTTP_CLIENT_DURATION, buckets=duration_buckets))
+        self._duration = build_recorder(meter, replace(HTTP_CLIENT_DURATION, buckets=duration_buckets))
 
     @contextmanager
     def observe(self, request: Any) -> Iterator[Callable[[Any], None]]:
@@ -82,8 +81,8 @@ class HttpxEdge:
     def _finish(self, span: Span, attributes: Attributes, outcome: Attributes, seconds: float) -> None:
         span.set_attributes(outcome)
         known = {**attributes, **outcome}
-        measured = {key: value for key, value in known.items() if key in _MEASURED}
-        self._duration.record(seconds, measured, set_span_in_context(span))
+        values = tuple(known.get(key) for key in HTTP_CLIENT_DURATION.attributes)
+        self._duration.record(seconds, values, span.get_span_context())
         span.end()
 
 

@@ -16,12 +16,12 @@ from contextlib import suppress
 from time import monotonic, time_ns
 from typing import Any, TextIO
 
-from opentelemetry._logs import LoggerProvider, LogRecord, SeverityNumber
+from opentelemetry._logs import Logger, LoggerProvider, SeverityNumber
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current, get_value
-from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+from opentelemetry.trace import get_current_span
 
 from tercet.emit.asgi import is_excluded
-from tercet.emit.correlation import correlation_id
+from tercet.emit.correlation import carried_id
 from tercet.emit.http import error_type
 
 Fields = dict[str, Any]
@@ -55,13 +55,14 @@ _DEEPEST, _MOST = 6, 1_000
 _ELLIPSIS = "…"
 _BIGGEST = 2**63 - 1  # whole number that OTLP has
 _UNSHOWABLE = "<{} that cannot be shown>"
-_SEVERITIES = (
-    (logging.CRITICAL, "FATAL", SeverityNumber.FATAL),
-    (logging.ERROR, "ERROR", SeverityNumber.ERROR),
-    (logging.WARNING, "WARN", SeverityNumber.WARN),
-    (logging.INFO, "INFO", SeverityNumber.INFO),
-    (logging.DEBUG, "DEBUG", SeverityNumber.DEBUG),
-)
+_SEVERITIES = {
+    logging.CRITICAL: ("FATAL", SeverityNumber.FATAL),
+    logging.ERROR: ("ERROR", SeverityNumber.ERROR),
+    logging.WARNING: ("WARN", SeverityNumber.WARN),
+    logging.INFO: ("INFO", SeverityNumber.INFO),
+    logging.DEBUG: ("DEBUG", SeverityNumber.DEBUG),
+}
+_MOST_LOGGERS = 1_000
 
 
 class LogStream:
@@ -90,6 +91,7 @@ class LogStream:
         self._provider = provider
         self._floor = floor
         self._stream = stream
+        self._loggers: dict[str, Logger] = {}
         self._busy = threading.local()
         self._told_of_floor = False
         self._tell_again_at = 0.0
@@ -147,7 +149,7 @@ class LogStream:
         try:
             # Apart, so that a closed stdout does not stop what goes to the collector.
             self._attempt(record, self._write_line, fields | own)
-            self._attempt(record, self._emit, message, own, context)
+            self._attempt(record, self._emit, message, own, fields["correlation_id"], context)
         finally:
             self._busy.with_a_record = False
 
@@ -157,21 +159,44 @@ class LogStream:
         except Exception as error:
             self._tell_of_failure(record, error)
 
-    def _emit(self, record: logging.LogRecord, message: str, own: Fields, context: Context) -> None:
-        if self._provider is not None and not _is_exporting(record, context):
-            self._provider.get_logger(record.name).emit(_otlp_record(record, message, own, context))
+    def _emit(
+        self, record: logging.LogRecord, message: str, own: Fields, identifier: str, context: Context
+    ) -> None:
+        if self._provider is None or _is_exporting(record, context):
+            return
+        text, number = _SEVERITIES.get(record.levelno) or _severity(record.levelno)
+        self._logger(record.name).emit(
+            timestamp=int(record.created * 1e9),
+            observed_timestamp=time_ns(),
+            context=context,
+            severity_text=text,
+            severity_number=number,
+            body=message,
+            attributes={**own, "correlation_id": identifier} if identifier else own,
+        )
+
+    def _logger(self, name: str) -> Logger:
+        """Find the provider's logger; it would make its key anew and lock twice for each record."""
+        assert self._provider is not None
+        found = self._loggers.get(name)
+        if found is None:
+            if len(self._loggers) >= _MOST_LOGGERS:
+                self._loggers.clear()
+            found = self._loggers[name] = self._provider.get_logger(name)
+        return found
 
     def _standard(self, record: logging.LogRecord, message: str, context: Context) -> Fields:
         ids = get_current_span(context).get_span_context()
+        trace_id, span_id = (f"{ids.trace_id:032x}", f"{ids.span_id:016x}") if ids.is_valid else ("", "")
         return {
             "timestamp": record.created,
             "level": record.levelname,
             "logger": record.name,
             "message": message,
             "service": self._service,
-            "trace_id": format_trace_id(ids.trace_id) if ids.is_valid else "",
-            "span_id": format_span_id(ids.span_id) if ids.is_valid else "",
-            "correlation_id": correlation_id(context),
+            "trace_id": trace_id,
+            "span_id": span_id,
+            "correlation_id": carried_id(context) or trace_id,
         }
 
     def _write_line(self, _record: logging.LogRecord, fields: Fields) -> None:
@@ -288,25 +313,10 @@ def _is_exporting(record: logging.LogRecord, context: Context) -> bool:
     return bool(get_value(_SUPPRESS_INSTRUMENTATION_KEY, context)) or f"{record.name}.".startswith(_EXPORTERS)
 
 
-def _otlp_record(record: logging.LogRecord, message: str, own: Fields, context: Context) -> LogRecord:
-    text, number = _severity(record.levelno)
-    identifier = correlation_id(context)
-    return LogRecord(
-        timestamp=int(record.created * 1e9),
-        observed_timestamp=time_ns(),
-        context=context,
-        severity_text=text,
-        severity_number=number,
-        body=message,
-        attributes=own | {"correlation_id": identifier} if identifier else own,
-    )
-
-
 def _severity(level: int) -> tuple[str, SeverityNumber]:
-    for lowest, text, number in _SEVERITIES:
-        if level >= lowest:
-            return text, number
-    return "TRACE", SeverityNumber.TRACE
+    """Find the severity of a level that somebody made: that of the next lower one there is."""
+    lower = [known for known in _SEVERITIES if known <= level]
+    return _SEVERITIES[max(lower)] if lower else ("TRACE", SeverityNumber.TRACE)
 
 
 class SteadyLogger(logging.Logger):
@@ -373,6 +383,8 @@ def _admitted(logger: logging.Logger, record: logging.LogRecord) -> logging.LogR
 
     None when every one of those handlers refuses it.
     """
+    if not any(handler.filters for handler in _handlers_of(logger)):
+        return record
     consoles = [handler for handler in _handlers_of(logger) if _writes_to_console(handler)]
     if not any(handler.filters for handler in consoles):
         return record

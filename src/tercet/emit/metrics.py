@@ -1,19 +1,51 @@
-"""Declared metrics brought to life as OpenTelemetry instruments."""
+"""Declared metrics brought to life as instruments that cost little to use."""
 
 import os
 import threading
 from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
-from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
-from tercet.declare.metric import Metric
+from tercet.declare.metric import Metric, Values
 
 
-def build_histogram(meter: Meter, metric: Metric) -> Histogram:
-    """Make the instrument of a declared histogram, with its buckets as advice to whoever has no view."""
-    return meter.create_histogram(
-        metric.name, metric.unit, metric.help, explicit_bucket_boundaries_advisory=metric.buckets
-    )
+class Recorder(Protocol):
+    """What measurements of a histogram are recorded with."""
+
+    def record(self, value: float, values: Values, ids: SpanContext) -> None:
+        """Record one measurement under these attribute values, taken within the span that `ids` name."""
+        ...
+
+
+@runtime_checkable
+class MakesRecorders(Protocol):
+    """A meter that keeps series by their values itself."""
+
+    def recorder(self, metric: Metric) -> Recorder:
+        """Return the recorder of a declared histogram."""
+        ...
+
+
+def build_recorder(meter: Meter, metric: Metric) -> Recorder:
+    """Make the instrument of a declared histogram: tercet's own where the meter has one, else the API's."""
+    return meter.recorder(metric) if isinstance(meter, MakesRecorders) else ApiRecorder(meter, metric)
+
+
+class ApiRecorder:
+    """A declared histogram as an instrument of the API, for a meter that somebody else brought."""
+
+    def __init__(self, meter: Meter, metric: Metric) -> None:
+        self._metric = metric
+        self._histogram = meter.create_histogram(
+            metric.name, metric.unit, metric.help, explicit_bucket_boundaries_advisory=metric.buckets
+        )
+
+    def record(self, value: float, values: Values, ids: SpanContext) -> None:
+        """See `Recorder`."""
+        context = set_span_in_context(NonRecordingSpan(ids))
+        self._histogram.record(value, self._metric.named(values), context)
 
 
 class ActiveCounts:

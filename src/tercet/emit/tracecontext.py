@@ -35,9 +35,10 @@ _TRACEPARENT = re.compile(
     (?: [ \t]*+ | (?P<later_fields> -.* ) )
     """,
     re.VERBOSE | re.DOTALL,
-)
+).fullmatch
 #: Level 2 says that every other flag must be sent as zero.
 _KNOWN_FLAGS = TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID
+_FLAGS = tuple(TraceFlags(flags) for flags in range(_KNOWN_FLAGS + 1))
 
 _MEMBER = re.compile(r"([a-z0-9][a-z0-9_\-*/@]{0,255})=([ -+\--<>-~]{0,255}[!-+\--<>-~])")
 _OPTIONAL_WHITESPACE = " \t"
@@ -119,15 +120,14 @@ class TraceContextPropagator(TextMapPropagator):
         """
         if context is None:
             context = Context()
-        parent = _parse_traceparent(getter.get(carrier, "traceparent"))
+        headers = getter.get(carrier, "traceparent")
+        parent = _parse_traceparent(headers) if headers else None
         if parent is None:
             return context
+        trace_id, span_id, flags = parent
+        state = _parse_tracestate(getter.get(carrier, "tracestate"))
         caller = SpanContext(
-            trace_id=int(parent["trace_id"], 16),
-            span_id=int(parent["span_id"], 16),
-            is_remote=True,
-            trace_flags=TraceFlags(int(parent["flags"], 16) & _KNOWN_FLAGS),
-            trace_state=_parse_tracestate(getter.get(carrier, "tracestate")),
+            int(trace_id, 16), int(span_id, 16), True, _FLAGS[int(flags, 16) & _KNOWN_FLAGS], state
         )
         return set_span_in_context(NonRecordingSpan(caller), context)
 
@@ -158,14 +158,18 @@ class TraceContextPropagator(TextMapPropagator):
         return {"traceparent", "tracestate"}
 
 
-def _parse_traceparent(headers: list[str] | None) -> re.Match[str] | None:
-    """Match the one `traceparent` there may be; two of them say nothing about which to believe."""
-    if not headers or len(headers) > 1 or not isinstance(headers[0], str):
+def _parse_traceparent(headers: list[str]) -> tuple[str, str, str] | None:
+    """Read trace id, span id and flags of the one `traceparent` there may be.
+
+    Two of them say nothing about which to believe.
+    """
+    if len(headers) > 1 or not isinstance(headers[0], str):
         return None
-    match = _TRACEPARENT.fullmatch(headers[0])
-    if match and match["later_fields"] and match["version"] == "00":
+    match = _TRACEPARENT(headers[0])
+    if match is None:
         return None
-    return match
+    version, trace_id, span_id, flags, later_fields = match.groups()
+    return None if later_fields and version == "00" else (trace_id, span_id, flags)
 
 
 def _parse_tracestate(headers: list[str] | None) -> TraceState | None:

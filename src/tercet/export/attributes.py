@@ -20,6 +20,8 @@ _NESTED_MESSAGES = 94
 _MESSAGES_A_LIST = 2
 _MESSAGES_A_MAP = 3
 
+#: Types of values that need no cleaning.
+SIMPLE = frozenset({str, int, float, bool})
 _TRUE = b"\x10\x01"
 _FALSE = b"\x10\x00"
 _DOUBLE_TAG = 0x21
@@ -100,13 +102,10 @@ def attributes_field(tag: bytes, attributes: Any) -> bytes:
     Returns:
         The fields; empty when there are no attributes.
     """
-    try:
-        # The SDK's own mapping finds each item in Python; its copy is a plain dict, at a sixth of the time.
-        items = attributes.copy().items()
-    except AttributeError:
-        items = (attributes or {}).items()
+    if type(attributes) is not dict:
+        attributes = _as_dict(attributes)
     pairs = [b""]
-    for key, value in items:
+    for key, value in attributes.items():
         try:
             # Texts and integers are nearly all there is: spelled out here, they take half the time of a call.
             if type(value) is str:
@@ -118,6 +117,24 @@ def attributes_field(tag: bytes, attributes: Any) -> bytes:
         except Exception as error:
             _logger.exception("Failed to encode key %s: %s", key, error)
     return tag.join(pairs)
+
+
+def _as_dict(attributes: Any) -> Mapping[str, Any]:
+    # The SDK's own mapping finds each item in Python; its copy is a plain dict, at a sixth of the time.
+    copy = getattr(attributes, "copy", None)
+    return copy() if copy is not None else attributes or {}
+
+
+def is_simple(attributes: Mapping[str, Any]) -> bool:
+    """Say whether attributes need none of the SDK's cleaning: texts and numbers, under names.
+
+    >>> is_simple({"status": 200, "ok": True}), is_simple({"ids": [1]}), is_simple({"": 1})
+    (True, False, False)
+    """
+    for key, value in attributes.items():
+        if type(value) not in SIMPLE or type(key) is not str or not key:
+            return False
+    return True
 
 
 def encode_value(value: Any, room: int = _NESTED_MESSAGES) -> bytes:

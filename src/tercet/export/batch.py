@@ -140,6 +140,11 @@ class Outbox(Generic[T]):
         if self._thread is None:
             self._start()
 
+    def refuse(self, reason: str, error: Exception) -> None:
+        """Count one item that cannot be taken in, and say why, at most once a minute."""
+        self._drop(reason, 1)
+        self._link.tell(f"one item could not be encoded ({type(error).__name__})")
+
     def backlog(self) -> int:
         """Count the items that are neither delivered, spooled nor dropped yet."""
         with self._moved:

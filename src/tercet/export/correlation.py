@@ -17,8 +17,8 @@ class Correlated(SpanProcessor):
     """
 
     def __init__(self, attribute: Attribute) -> None:
-        self._attribute = attribute
+        self.attribute = attribute
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Write the attribute on a span that has just started."""
-        span.set_attributes(self._attribute(parent_context, span.get_span_context().trace_id))
+        span.set_attributes(self.attribute(parent_context, span.get_span_context().trace_id))

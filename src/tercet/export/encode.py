@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Any
 
-from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -33,6 +33,7 @@ _REMOTE = (0x300).to_bytes(4, "little")
 _LOCAL_PARENT = b"\x85\x01" + _LOCAL
 _REMOTE_PARENT = b"\x85\x01" + _REMOTE
 _START, _END = 0x39, 0x41
+_EVENTS, _LINKS, _ATTRIBUTES = ReadableSpan.events, ReadableSpan.links, ReadableSpan.attributes
 _EVENT_TIME = 0x09
 _LOG_TIME, _LOG_OBSERVED, _LOG_FLAGS = 0x09, 0x59, 0x45
 _pack_time = Struct("<BQ").pack
@@ -91,10 +92,11 @@ def encode_span(span: ReadableSpan) -> bytes:
     context: Any = span.get_span_context()
     parent = span.parent
     # Both properties copy under a lock, in Python, and mostly nothing: a seventh of the whole time.
-    # A subclass may answer otherwise, to redact for example: only the SDK's own class is looked into.
-    plain = type(span) is ReadableSpan
-    events = () if plain and not getattr(span, "_events", True) else span.events
-    links = () if plain and not getattr(span, "_links", True) else span.links
+    # A subclass may answer otherwise, to redact for example: only the SDK's own answers are looked behind.
+    kind = type(span)
+    events = () if kind.events is _EVENTS and not span._events else span.events
+    links = () if kind.links is _LINKS and not span._links else span.links
+    attributes = span._attributes if kind.attributes is _ATTRIBUTES else span.attributes
     dropped = span.dropped_attributes or span.dropped_events or span.dropped_links
     return b"".join(
         (
@@ -107,7 +109,7 @@ def encode_span(span: ReadableSpan) -> bytes:
             _names[span.name],
             _KINDS[span.kind._value_],
             _pack_span_times(_START, span.start_time or 0, _END, span.end_time or 0),
-            attributes_field(b"\x4a", span.attributes),
+            attributes_field(b"\x4a", attributes),
             b"".join([_event_field(event) for event in events]) if events else b"",
             b"".join([_link_field(link) for link in links]) if links else b"",
             _dropped_fields(span) if dropped else b"",
@@ -157,23 +159,54 @@ def _status_field(status: Status | None) -> bytes:
     return delimited(b"\x7a", text_field(b"\x12", description) + b"\x18" + varints[code.value])
 
 
-def encode_log(record: ReadableLogRecord) -> bytes:
+def encode_log(record: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
     """Encode the body of a `LogRecord`, for `encode_request`."""
     log = record.log_record
-    times = (log.timestamp or 0, _LOG_OBSERVED, log.observed_timestamp or 0)
+    fields = encode_log_fields(
+        log.timestamp,
+        log.observed_timestamp,
+        (log.trace_id, log.span_id, log.trace_flags),
+        (getattr(log.severity_number, "_value_", 0), log.severity_text),
+        log.body,
+        log.attributes,
+    )
     dropped = record.dropped_attributes
+    fields += b"\x38" + varints[dropped] if dropped else b""
+    return fields + text_field(b"\x62", log.event_name) if log.event_name else fields
+
+
+def encode_log_fields(  # noqa: PLR0917 - two callers, for which names would cost time
+    timestamp: int | None,
+    observed_timestamp: int | None,
+    ids: tuple[int | None, int | None, int | None],
+    severity: tuple[int, str | None],
+    body: Any,
+    attributes: Any,
+) -> bytes:
+    """Encode what every `LogRecord` has.
+
+    Args:
+        timestamp: Nanoseconds since 1970.
+        observed_timestamp: Likewise.
+        ids: Trace id, span id and trace flags.
+        severity: Number and text.
+        body: Any value; one that OTLP has no form for becomes text.
+        attributes: A mapping, or None.
+    """
+    trace_id, span_id, flags = ids
+    number, severity_text = severity
     return b"".join(
         (
-            _pack_log_times(_LOG_TIME, *times, _LOG_FLAGS, log.trace_flags),
+            _pack_log_times(
+                _LOG_TIME, timestamp or 0, _LOG_OBSERVED, observed_timestamp or 0, _LOG_FLAGS, flags or 0
+            ),
             b"\x10",
-            varints[getattr(log.severity_number, "_value_", 0)],
-            _severity_texts[log.severity_text],
-            delimited(b"\x2a", _encode_body(log.body)),
-            attributes_field(b"\x32", log.attributes),
-            b"\x38" + varints[dropped] if dropped else b"",
-            b"\x4a\x10" + log.trace_id.to_bytes(16, "big") if log.trace_id else b"",
-            b"\x52\x08" + log.span_id.to_bytes(8, "big") if log.span_id else b"",
-            text_field(b"\x62", log.event_name) if log.event_name else b"",
+            varints[number],
+            _severity_texts[severity_text],
+            delimited(b"\x2a", _encode_body(body)),
+            attributes_field(b"\x32", attributes),
+            b"\x4a\x10" + trace_id.to_bytes(16, "big") if trace_id else b"",
+            b"\x52\x08" + span_id.to_bytes(8, "big") if span_id else b"",
         )
     )
 

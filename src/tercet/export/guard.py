@@ -1,4 +1,4 @@
-"""Foreign processors fail by themselves: not the request, the call or the next processor."""
+"""The chain of span processors: foreign ones fail by themselves, not the request, the call or the next."""
 
 import logging
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, SynchronousMultiSpanProcessor
 
 from tercet.declare.pace import Pace
+from tercet.export.processors import BatchedSpans
 
 logger = logging.getLogger("tercet.export")
 
@@ -46,12 +47,30 @@ class Guarded(SpanProcessor):
 
 
 class GuardedProcessors(SynchronousMultiSpanProcessor):
-    """Guard each processor that is added from now on."""
+    """Guard each processor that is added from now on, and let our own way out come last.
+
+    Attributes:
+        outlets: Our own ways out. They encode a span when it ends: what others do to it must be done by then.
+        others: Everybody else, in the order in which they came.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # upstream's constructor
+        self.outlets: tuple[BatchedSpans, ...] = ()
+        self.others: tuple[SpanProcessor, ...] = ()
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
         """Add a processor, guarded."""
-        super().add_span_processor(Guarded(span_processor))
+        self._add(Guarded(span_processor))
 
     def add_own(self, span_processor: SpanProcessor) -> None:
         """Add one of ours, which needs no guard and so costs none."""
-        super().add_span_processor(span_processor)
+        self._add(span_processor)
+
+    def _add(self, processor: SpanProcessor) -> None:
+        with self._lock:
+            if isinstance(processor, BatchedSpans):
+                self.outlets += (processor,)
+            else:
+                self.others += (processor,)
+            self._span_processors = self.others + self.outlets

@@ -1,11 +1,9 @@
 """The SDK's side of an outbox: processors for spans and log records, and an exporter for metrics."""
 
-import copy
 from typing import Any
 
-from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
-from opentelemetry.sdk._logs import LogRecordProcessor, ReadableLogRecord, ReadWriteLogRecord
+from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     MetricExporter,
@@ -16,21 +14,34 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from tercet.export.batch import Outbox, Posts
+from tercet.export.encode import Encoded, encode_log, encode_span
 
 _NO_RESOURCE = Resource.get_empty()
-_NO_CONTEXT = Context()
 
 
 class BatchedSpans(SpanProcessor):
-    """Put each sampled span into an outbox when it ends."""
+    """Put each sampled span into an outbox when it ends.
 
-    def __init__(self, outbox: Outbox[ReadableSpan]) -> None:
+    It is encoded there and then: its bytes are a tenth of its objects, nothing is left for the garbage
+    collector to walk through, and the thread that sends holds nobody up by encoding a whole batch.
+    """
+
+    def __init__(self, outbox: Outbox[Encoded]) -> None:
         self.outbox = outbox
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Take a span that has ended."""
+        """Take a span that has ended, if it is sampled."""
         if span.context.trace_flags.sampled:
-            self.outbox.put(span)
+            self.take(span)
+
+    def take(self, span: ReadableSpan) -> None:
+        """Take a sampled span that has ended."""
+        try:
+            body = encode_span(span)
+        except Exception as error:  # A span can hold anything, and must not fail whoever ends it.
+            self.outbox.refuse("encode_failed", error)
+        else:
+            self.outbox.put((span._resource, span._instrumentation_scope, body))
 
     def shutdown(self, timeout_millis: float = 5_000) -> bool:  # type: ignore[override] # None upstream
         """Send what is waiting, stop, and say whether all was sent."""
@@ -44,18 +55,18 @@ class BatchedSpans(SpanProcessor):
 class BatchedLogs(LogRecordProcessor):
     """Put each log record into an outbox."""
 
-    def __init__(self, outbox: Outbox[ReadableLogRecord]) -> None:
+    def __init__(self, outbox: Outbox[Encoded]) -> None:
         self.outbox = outbox
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
-        """Take a log record."""
-        # The record's context can hold a whole request, and would keep it until the batch is sent.
-        record = copy.copy(log_record.log_record)
-        record.context = _NO_CONTEXT
-        resource = log_record.resource or _NO_RESOURCE
-        self.outbox.put(
-            ReadableLogRecord(record, resource, log_record.instrumentation_scope, log_record.limits)
-        )
+        """Take a log record; it is encoded at once, as spans are."""
+        try:
+            body = encode_log(log_record)
+        except Exception as error:  # A record can hold anything, and must not fail whoever logs.
+            self.outbox.refuse("encode_failed", error)
+        else:
+            resource = log_record.resource or _NO_RESOURCE
+            self.outbox.put((resource, log_record.instrumentation_scope, body))
 
     def shutdown(self, timeout_millis: float = 5_000) -> bool:  # type: ignore[override] # None upstream
         """Send what is waiting, stop, and say whether all was sent."""

@@ -4,9 +4,10 @@ import threading
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
 from tercet.declare.metric import HTTP_SERVER_ACTIVE, HTTP_SERVER_DURATION
-from tercet.emit.metrics import ActiveCounts, build_histogram
+from tercet.emit.metrics import ActiveCounts, build_recorder
 
 
 @pytest.fixture
@@ -32,7 +33,9 @@ def counts(reader):
 
 def test_a_declared_histogram_becomes_an_instrument(reader, meter):
     """With its name, unit, help and buckets."""
-    build_histogram(meter, HTTP_SERVER_DURATION).record(0.3)
+    build_recorder(meter, HTTP_SERVER_DURATION).record(
+        0.3, ("GET", "http", None, 200, None), INVALID_SPAN_CONTEXT
+    )
     metric = collected(reader)
     assert (metric.name, metric.unit, metric.description) == (
         "http.server.request.duration",

@@ -3,7 +3,9 @@
 import pytest
 from opentelemetry import trace
 from opentelemetry._logs import LogRecord
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import Counter, MeterProvider
 from opentelemetry.sdk.metrics.export import (
@@ -16,6 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
 from tercet.export.batch import Outbox
+from tercet.export.encode import encode_request
 from tercet.export.link import Answer
 from tercet.export.processors import BatchedLogs, BatchedSpans, PostedMetrics
 
@@ -69,26 +72,35 @@ def test_sampled_spans_are_sent_when_they_end(sampler, names, outbox):
     with tracer.start_as_current_span("outer"), tracer.start_as_current_span("inner"):
         pass
     assert provider.force_flush()
-    assert [span.name for span in outbox.items] == names
+    request = ExportTraceServiceRequest.FromString(encode_request(outbox.items))
+    spans = [span for each in request.resource_spans for scope in each.scope_spans for span in scope.spans]
+    assert [span.name for span in spans] == names
     provider.shutdown()
     assert outbox.delivered == len(names)
 
 
-def test_log_records_keep_no_request_alive(outbox):
-    """Their context, which may hold it, stays where it is; the trace it names goes with them."""
+def test_a_log_record_is_sent_as_it_was_emitted(outbox):
+    """With the trace that its context names; what is done to it later changes nothing."""
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(BatchedLogs(outbox))
     span = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False))
     context = trace.set_span_in_context(span, {"request": "a whole one"})
     record = LogRecord(body="hello", context=context)
     provider.get_logger("t").emit(record)
+    record.body = "goodbye"
     assert provider.force_flush()
-    (sent,) = outbox.items
-    assert (sent.log_record.body, sent.log_record.trace_id, sent.log_record.context) == ("hello", 1, {})
-    assert record.context == context
-    assert sent.instrumentation_scope.name == "t"
+    (scope,) = ExportLogsServiceRequest.FromString(encode_request(outbox.items)).resource_logs[0].scope_logs
+    (sent,) = scope.log_records
+    assert (scope.scope.name, sent.body.string_value, int.from_bytes(sent.trace_id)) == ("t", "hello", 1)
     provider.shutdown()
     assert outbox.delivered == 1
+
+
+def test_what_cannot_be_encoded_is_counted_and_fails_nobody(outbox):
+    """It is gone, but not silently."""
+    BatchedSpans(outbox).take(object())
+    BatchedLogs(outbox).on_emit(object())
+    assert outbox.dropped == {"encode_failed": 2}
 
 
 @pytest.mark.parametrize("build", [BatchedSpans, BatchedLogs])
