@@ -24,10 +24,20 @@ check: $(VENV)/.check ## lint, types and the layers of the house
 e2e: $(VENV)/.test ## the end-to-end tests alone: real processes, servers and signals
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
 
-# In an environment of its own: what it is measured against is a distribution too, and would be in the tests' way.
-bench: ## what a request costs, beside other ways to observe it
+# In environments of their own: what it is measured against would be in the tests' way, and in each other's.
+BENCH_PEERS = prometheus logfire ddtrace
+bench: ## what telemetry costs, beside other ways to have it; ARGS="--quick", "--parts ad --without ddtrace", "--help"
 	@$(MAKE) --no-print-directory VENV=.cache/bench .cache/bench/.bench
+	@for peer in $(BENCH_PEERS); do $(MAKE) --no-print-directory .cache/bench-$$peer/.peer || \
+		echo "bench: $$peer cannot be installed, and is left out" >&2; done
 	@.cache/bench/bin/python -m bench $(ARGS)
+
+.cache/bench-%/.peer: pyproject.toml
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@echo "installing $* for 'make bench' into $(@D)" >&2
+	@$(@D)/bin/python -m pip install -q --upgrade 'pip>=25.1' >&2
+	@$(@D)/bin/python -m pip install -q --group bench-$* >&2
+	@touch $@
 
 # An old pip cannot resolve OpenTelemetry's releases; quiet on stdout, which belongs to the command.
 $(VENV)/.%: pyproject.toml

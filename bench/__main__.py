@@ -1,127 +1,137 @@
-"""Measure each variant in turn, round by round, so that the drift of the machine cancels; print a table.
+"""Measure what telemetry costs, and hold it to what it must reach.
 
-Beside the cost stands what a local receiver saw: a variant is only as cheap as it is complete.
+A whole run writes docs/cost.md and the section of README between its markers; any other only prints.
 """
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-PYTHON = sys.executable
-COMMON = {"OTEL_SERVICE_NAME": "bench", "OTEL_BSP_SCHEDULE_DELAY": "500", "OTEL_BLRP_SCHEDULE_DELAY": "500"}
-UPSTREAM = {
-    "OTEL_PYTHON_DISTRO": "distro",
-    "OTEL_PYTHON_CONFIGURATOR": "configurator",
-    "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-    "OTEL_SEMCONV_STABILITY_OPT_IN": "http",
-    "BENCH_FORMATS_ITSELF": "1",
+from bench import exporter, growth, http, inprocess, pages, startup
+from bench.figures import Results
+from bench.machine import machine
+from bench.process import ROOT
+from bench.rounds import tell
+from bench.variants import ESSENTIAL, VARIANTS, Variant
+
+PARTS = {
+    "a": "in process: CPU a request",
+    "b": "over HTTP: requests a second and p99",
+    "c": "start-up: time and memory",
+    "d": "exporter: encoding, and saturation",
+    "e": "unsampled requests, and growth",
 }
-LAUNCH = "import opentelemetry.instrumentation.auto_instrumentation as agent; agent.run()"
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One way to observe the same requests."""
+class Effort:
+    """How long a run takes, and so how steady its figures are."""
 
-    name: str
-    launcher: tuple[str, ...]
-    environ: dict[str, str]
-
-
-@dataclass
-class Result:
-    """What the rounds of a variant measured."""
-
-    microseconds: list[float] = field(default_factory=list)
-    megabytes: list[float] = field(default_factory=list)
-    spans: int = 0
-    log_records: int = 0
+    rounds: int = 5
+    closed: int = 20_000
+    complete: int = 5_000
+    wrk_seconds: float = 6
+    fill_seconds: float = 4
 
 
-VARIANTS = (
-    Variant("bare FastAPI, one log line", (), {"OTEL_SDK_DISABLED": "true", "BENCH_FORMATS_ITSELF": "1"}),
-    Variant("opentelemetry-instrument, three signals", (PYTHON, "-c", LAUNCH), UPSTREAM),
-    Variant(
-        "tercet, three signals",
-        (PYTHON, "-m", "tercet.cli.main", "run", "--"),
-        {"TERCET_LOG_FORMAT": "json", "TERCET_ACCESS_LOG": "false"},
-    ),
-)
-
-
-@contextmanager
-def receiver() -> Iterator[str]:
-    """Run the embedded receiver, and yield its address."""
-    command = [PYTHON, "-m", "tercet.console", "--port", "0", "--with-parent"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield json.loads(process.stdout.readline())["url"]
-    finally:
-        process.stdin.close()
-        process.wait(10)
-
-
-def received(url: str) -> tuple[int, int]:
-    """Return how many spans and log records the receiver has seen."""
-    with urllib.request.urlopen(f"{url}/api/stats") as answer:
-        stats = json.load(answer)
-    return stats["traces"]["received"], stats["logs"]["received"]
-
-
-def measure(variant: Variant, requests: int, result: Result) -> None:
-    """Run a variant once, and add what it measured."""
-    with receiver() as url:
-        environ = os.environ | COMMON | {"OTEL_EXPORTER_OTLP_ENDPOINT": url} | variant.environ
-        command = [*variant.launcher, PYTHON, "-m", "bench.request", str(requests)]
-        run = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
-        figures = json.loads(run.stdout.splitlines()[-1])
-        spans, log_records = received(url)
-    result.microseconds.append(figures["microseconds"])
-    result.megabytes.append(figures["megabytes"])
-    result.spans, result.log_records = spans, log_records
-
-
-def table(results: dict[str, Result], requests: int) -> Iterator[str]:
-    """Render the results, each against the first."""
-    bare = statistics.median(next(iter(results.values())).microseconds)
-    upstream = statistics.median(results[VARIANTS[1].name].microseconds) - bare
-    machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}"
-    yield f"{requests} requests a round; {machine}\n"
-    yield "| variant | µs CPU a request | tax over bare | tax ÷ upstream's | memory | spans, logs received |"
-    yield "|---|---|---|---|---|---|"
-    for name, result in results.items():
-        cost = statistics.median(result.microseconds)
-        tax, share = ("-", "-") if cost == bare else (f"{cost - bare:.0f}", f"{(cost - bare) / upstream:.2f}")
-        memory = f"{statistics.median(result.megabytes):.0f} MB"
-        yield f"| {name} | {cost:.0f} | {tax} | {share} | {memory} | {result.spans}, {result.log_records} |"
+QUICK = Effort(rounds=2, closed=3_000, complete=1_200, wrk_seconds=2, fill_seconds=1.5)
 
 
 def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--requests", type=int, default=5_000, help="requests a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
-    results = {variant.name: Result() for variant in VARIANTS}
-    for number in range(options.rounds):
-        for variant in VARIANTS:
-            print(f"round {number + 1} of {options.rounds}: {variant.name}", file=sys.stderr)
-            measure(variant, options.requests, results[variant.name])
-    if options.json:
-        print(json.dumps({name: vars(result) for name, result in results.items()}, indent=2))
+    """Measure, print, and write."""
+    options = _options()
+    effort = QUICK if options.quick else Effort()
+    effort = replace(effort, rounds=options.rounds or effort.rounds)
+    variants, left_out = _chosen(options.only, options.without)
+    results: Results = {"machine": machine(variants), "effort": vars(effort), "left_out": left_out}
+    for part in options.parts:
+        results |= _measure(part, variants, effort)
+    for key in (variant.key for variant in variants if _failed(results, variant)):
+        left_out[key] = "it failed"
+    print(json.dumps(results, indent=2) if options.json else pages.page(results))
+    if options.write or _is_whole(options):
+        pages.write(ROOT, results)
     else:
-        print("\n".join(table(results, options.requests)))
+        tell("not a whole run: docs/cost.md and README.md stay as they are; --write writes them")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    keys = ", ".join(variant.key for variant in VARIANTS)
+    about = "; ".join(f"{part} {what}" for part, what in PARTS.items())
+    parser.add_argument("--parts", type=_parts, default="".join(PARTS), help=f"some of abcde: {about}")
+    parser.add_argument(
+        "--only", type=_keys, metavar="VARIANTS", help=f"beside bare, upstream and tercet: {keys}"
+    )
+    parser.add_argument("--without", type=_keys, default=(), metavar="VARIANTS", help="leave these out")
+    parser.add_argument("--quick", action="store_true", help="two short rounds: to see that it works")
+    parser.add_argument("--rounds", type=int, help=f"{Effort.rounds} when not given")
+    parser.add_argument("--json", action="store_true", help="print all samples as one JSON object")
+    parser.add_argument("--write", action="store_true", help="write the pages after any run")
+    return parser.parse_args()
+
+
+def _parts(text: str) -> str:
+    if not text or set(text) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"must be some of {''.join(PARTS)}, got {text!r}")
+    return text
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    keys, known = tuple(text.replace(",", " ").split()), [variant.key for variant in VARIANTS]
+    if unknown := set(keys) - set(known):
+        raise argparse.ArgumentTypeError(
+            f"must be some of {', '.join(known)}, got {', '.join(sorted(unknown))}"
+        )
+    return keys
+
+
+def _chosen(only: Sequence[str] | None, without: Sequence[str]) -> tuple[list[Variant], dict[str, str]]:
+    """Choose variants: those asked for, of those that are installed; the figures need three of them."""
+    wanted = [
+        variant
+        for variant in VARIANTS
+        if variant in ESSENTIAL or ((only is None or variant.key in only) and variant.key not in without)
+    ]
+    missing = [variant for variant in wanted if not variant.is_installed()]
+    for variant in missing:
+        tell(f"{variant.key} is not installed, and is left out")
+    if essential := [variant.key for variant in missing if variant in ESSENTIAL]:
+        sys.exit(f"bench: {', '.join(essential)} must be installed; `make bench` does it")
+    return [variant for variant in wanted if variant not in missing], {
+        variant.key: "not installed" for variant in missing
+    }
+
+
+def _measure(part: str, variants: Sequence[Variant], effort: Effort) -> Results:
+    rounds = effort.rounds
+    if part == "a":
+        return {part: inprocess.measure(variants, effort.closed, effort.complete, rounds)}
+    if part == "b":
+        if not http.has_wrk():
+            tell(f"{http.HOW_TO_GET_WRK}; part (b) is left out")
+            return {}
+        return {part: http.measure(variants, effort.wrk_seconds, rounds)}
+    if part == "c":
+        return {part: startup.measure(variants, rounds)}
+    if part == "d":
+        return {part: exporter.measure(effort.fill_seconds)}
+    return {part: growth.measure(effort.complete, rounds)}
+
+
+def _failed(results: Results, variant: Variant) -> bool:
+    samples = [*results.get("a", {}).values(), *([results["b"]] if "b" in results else [])]
+    return any(variant.key not in each for each in samples)
+
+
+def _is_whole(options: argparse.Namespace) -> bool:
+    return not (options.quick or options.rounds or options.only or options.without) and set(
+        options.parts
+    ) == set(PARTS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One variant in its own process: serve requests in process, and print what they cost as JSON.
+"""One variant in its own process: serve requests in process, and print what one costs as JSON.
 
 CPU time is that of the whole process, exporter threads and the last flush included, so that nothing is left
 out by being late.
@@ -6,15 +6,17 @@ out by being late.
 
 import asyncio
 import json
-import logging
 import os
-import resource
 import sys
+import tempfile
 import time
 from collections.abc import MutableMapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from fastapi import FastAPI
+from bench.service import Load, build_app, route, setup_lines
+from bench.setups import dress, flush
+from bench.worker import answer, forget, megabytes, silence, take_stdout
 
 HEADERS = [
     (b"host", b"localhost:8000"),
@@ -22,90 +24,130 @@ HEADERS = [
     (b"accept", b"*/*"),
     (b"accept-encoding", b"gzip"),
     (b"connection", b"keep-alive"),
-    (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
 ]
-app = FastAPI()
-log = logging.getLogger("orders")
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-%s"
 
 
-class JsonFormatter(logging.Formatter):
-    """The line that a service writes which formats its own: the same work for every variant."""
+@dataclass(frozen=True)
+class Run:
+    """What one process is to do.
 
-    def format(self, record: logging.LogRecord) -> str:
-        fields = {
-            "timestamp": self.formatTime(record),
-            "level": record.levelname,
-            "message": record.getMessage(),
+    Attributes:
+        requests: How many are measured.
+        pause_every: After how many of them what is waiting is sent, so that all is delivered; never when 0,
+            so that the loop holds the interpreter, and exporters have to make do with what it leaves them.
+        flags: Of the traceparent that comes with each request; no such header when empty.
+        load: What a request does.
+    """
+
+    requests: int
+    pause_every: int = 0
+    flags: str = "01"
+    load: Load = field(default_factory=Load)
+
+    def text(self) -> str:
+        """Write it as an argument of a command."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of(cls, text: str) -> "Run":
+        """Read what `text` wrote."""
+        fields = json.loads(text)
+        return cls(**{**fields, "load": Load(**fields["load"])})
+
+
+class Driver:
+    """A server without a network, and its one client."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._app = build_app(run.load)
+        dress(self._app)
+        self._headers = [
+            *HEADERS,
+            *([(b"traceparent", (TRACEPARENT % run.flags).encode())] if run.flags else []),
+        ]
+        self.statuses: list[int] = []
+
+    async def serve(self, requests: int, pause_every: int) -> None:
+        """Serve so many requests."""
+        app, receive, send = self._app, _receive, _send
+        for number in range(1, requests + 1):
+            await app(self._scope(number), receive, send)
+            if pause_every and not number % pause_every:
+                flush(also_metrics=False)
+
+    async def try_out(self, requests: int) -> None:
+        """Serve requests, and check what is answered."""
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                self.statuses.append(message["status"])
+
+        for number in range(1, requests + 1):
+            await self._app(self._scope(number), _receive, send)
+
+    def _scope(self, number: int) -> dict[str, Any]:
+        path = route(number % self._run.load.routes, str(number))
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": self._headers,
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 8000),
         }
-        return json.dumps(fields | {"order_id": getattr(record, "order_id", None)})
 
 
-@app.get("/orders/{order_id}")
-async def read_order(order_id: int) -> dict[str, int]:
-    log.info("order_read", extra={"order_id": order_id})
-    return {"order_id": order_id}
-
-
-def scope(number: int) -> dict[str, Any]:
-    path = f"/orders/{number}"
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": HEADERS,
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 8000),
-    }
-
-
-async def receive() -> dict[str, Any]:
+async def _receive() -> dict[str, Any]:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def send(_message: MutableMapping[str, Any]) -> None:
+async def _send(_message: MutableMapping[str, Any]) -> None:
     pass
 
 
-async def serve(requests: int) -> None:
-    for number in range(requests):
-        await app(scope(number), receive, send)
-        if number % 50 == 0:
-            await asyncio.sleep(0)  # a server lets go of the loop, and so do its threads of the interpreter
+def warm_up(driver: Driver, requests: int) -> None:
+    """Serve some requests, and insist on what makes variants comparable: an answer and a line for each.
+
+    Raises:
+        SystemExit: The variant does other work than the rest.
+    """
+    with tempfile.TemporaryFile() as lines:
+        os.dup2(lines.fileno(), sys.stdout.fileno())
+        asyncio.run(driver.try_out(requests))
+        sys.stdout.flush()
+        lines.seek(0)
+        written = [json.loads(line) for line in lines]
+    silence()
+    wrong = [line for line in written if line.get("message") != "order_read" or not line.get("order_id")]
+    if len(written) != requests or wrong:
+        raise SystemExit(f"{requests} requests must write as many lines, got {len(written)}: {wrong[:1]}")
+    if driver.statuses != [200] * requests:
+        raise SystemExit(f"each request must be answered with 200, got {set(driver.statuses)}")
 
 
-def flush() -> None:
-    """Send what is waiting, in whichever way the variant has."""
-    from opentelemetry import _logs, metrics, trace
-
-    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider()):
-        if hasattr(provider, "force_flush"):
-            provider.force_flush()
-
-
-def main(requests: int) -> None:
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    sys.stdout.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lines are written, and read by nobody
+def main(run: Run) -> None:
+    """Measure, and print."""
+    out = take_stdout()
     if os.environ.get("BENCH_FORMATS_ITSELF"):
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(JsonFormatter())
-        logging.basicConfig(level=logging.INFO, handlers=[handler])
-    asyncio.run(serve(requests // 10))
-    flush()
+        setup_lines()
+    driver = Driver(run)
+    warm_up(driver, 500)
+    flush(also_metrics=True)
+    forget()
     started = time.process_time()
-    asyncio.run(serve(requests))
-    flush()
-    microseconds = (time.process_time() - started) / requests * 1e6
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    json.dump({"microseconds": microseconds, "megabytes": memory}, out)
-    out.flush()
+    asyncio.run(driver.serve(run.requests, run.pause_every))
+    flush(also_metrics=True)
+    microseconds = (time.process_time() - started) / run.requests * 1e6
+    answer(out, {"microseconds": microseconds, "megabytes": megabytes()})
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(Run.of(sys.argv[1]))

@@ -1,0 +1,98 @@
+"""What follows from the samples: medians, taxes over bare, and shares of what was delivered."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from bench.growth import FEW, MANY
+from bench.rounds import Sample, Samples, median
+from bench.variants import BARE, TERCET, UPSTREAM, Variant
+
+Results = dict[str, Any]
+
+
+def cost(samples: Samples, key: str) -> float | None:
+    """Return the microseconds of processor time that a request costs with a variant."""
+    return median(samples[key], "microseconds") if samples.get(key) else None
+
+
+def tax(samples: Samples, key: str) -> float | None:
+    """Return how much more that is than without."""
+    return minus(cost(samples, key), cost(samples, BARE.key))
+
+
+def tax_ratio(samples: Samples, key: str) -> float | None:
+    """Return a variant's tax as a share of the tax of `opentelemetry-instrument`."""
+    return over(tax(samples, key), tax(samples, UPSTREAM.key))
+
+
+def kept(samples: Samples, key: str) -> float | None:
+    """Return the share of bare's requests a second that a variant keeps."""
+    return over(_http(samples, key, "per_second"), _http(samples, BARE.key, "per_second"))
+
+
+def slower(samples: Samples, key: str) -> float | None:
+    """Return how many times bare's 99th percentile a variant's is."""
+    return over(_http(samples, key, "p99"), _http(samples, BARE.key, "p99"))
+
+
+def _http(samples: Samples, key: str, figure: str) -> float | None:
+    return median(samples[key], figure) if samples.get(key) else None
+
+
+def delivered(samples: list[Sample], variant: Variant) -> dict[str, float]:
+    """Return the share of its requests of which each kind of item arrived, over all rounds."""
+    requests = sum(sample["requests"] for sample in samples)
+    # What was under way when wrk stopped is delivered too, and wrk does not count it.
+    return {
+        kind: min(1.0, sum(sample["received"].get(kind, 0) for sample in samples) / requests)
+        for kind in variant.sends
+        if kind != "points"
+    }
+
+
+def unsampled(growth: dict[str, Samples]) -> float | None:
+    """Return an unsampled request's tax as a share of a sampled one's."""
+    return over(tax(growth.get("unsampled", {}), TERCET.key), tax(growth.get("sampled", {}), TERCET.key))
+
+
+def growth_of(growth: dict[str, Samples], what: str) -> float | None:
+    """Return how many times as much a request's tax is with ten times as many routes or series."""
+    return over(tax(growth.get(what, {}), TERCET.key), tax(growth.get("usual", {}), TERCET.key))
+
+
+def attribute_growth(growth: dict[str, Samples]) -> float | None:
+    """Return how many times as much one attribute costs when there are ten times as many.
+
+    A request with ten times as many has ten times as many to pay for; flat is what each of them costs.
+    """
+    few, many, none = (
+        tax(growth.get(load, {}), TERCET.key) for load in ("usual", "attributes", "no attributes")
+    )
+    each_of_few, each_of_more = minus(few, none), minus(many, few)
+    if each_of_few is None or each_of_more is None:
+        return None
+    return over(each_of_more / (MANY - FEW), each_of_few / FEW)
+
+
+def unaccounted(trials: Iterable[Sample]) -> int:
+    """Count the items that tercet's own counts and the server's do not explain."""
+    return sum(
+        abs(trial["offered"] - trial["delivered"] - sum(trial["dropped"].values()))
+        + abs(trial["delivered"] - trial["received"])
+        for trial in trials
+    )
+
+
+def dropped(trial: Sample) -> int:
+    """Count what the exporter says that it has dropped; the SDK's says nothing."""
+    return sum(trial.get("dropped", {}).values())
+
+
+def minus(much: float | None, little: float | None) -> float | None:
+    """Subtract, where both were measured."""
+    return much - little if much is not None and little is not None else None
+
+
+def over(above: float | None, below: float | None) -> float | None:
+    """Divide, where both were measured and there is something to divide by."""
+    return above / below if above is not None and below else None

@@ -1,0 +1,46 @@
+"""Interleaved rounds: all jobs once a round, in an order that turns, so that the machine's drift cancels."""
+
+import statistics
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bench.process import RunError
+
+Sample = dict[str, Any]
+Samples = dict[str, list[Sample]]
+
+
+def interleave(part: str, jobs: Mapping[str, Callable[[], Sample]], rounds: int) -> Samples:
+    """Do every job once a round, and collect what each measured; one that fails is named and left out.
+
+    Args:
+        part: What is measured, for those who watch.
+        jobs: What to do, by name; each returns its figures.
+        rounds: How often.
+    """
+    samples: Samples = {name: [] for name in jobs}
+    for number in range(rounds):
+        for name in _rotated(list(samples), number):
+            tell(f"{part}, round {number + 1} of {rounds}: {name}")
+            try:
+                samples[name].append(jobs[name]())
+            except RunError as failed:
+                tell(f"{part}: {name} is left out: {failed}")
+                del samples[name]
+    return samples
+
+
+def _rotated(names: list[str], by: int) -> list[str]:
+    start = by % len(names) if names else 0
+    return names[start:] + names[:start]
+
+
+def median(samples: list[Sample], figure: str) -> float:
+    """Return the middle one of the values of a figure."""
+    return float(statistics.median([sample[figure] for sample in samples]))
+
+
+def tell(line: str) -> None:
+    """Say how far it is, on stderr, for stdout belongs to the figures."""
+    print(line, file=sys.stderr, flush=True)
