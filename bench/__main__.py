@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from bench import exporter, growth, http, inprocess, pages, startup
 from bench.figures import Results
 from bench.machine import machine
-from bench.process import ROOT
+from bench.process import ROOT, RunError
 from bench.rounds import tell
 from bench.variants import ESSENTIAL, VARIANTS, Variant
 
@@ -47,11 +47,16 @@ def main() -> None:
     variants, left_out = _chosen(options.only, options.without)
     results: Results = {"machine": machine(variants), "effort": vars(effort), "left_out": left_out}
     for part in options.parts:
-        results |= _measure(part, variants, effort)
-    for key in (variant.key for variant in variants if _failed(results, variant)):
-        left_out[key] = "it failed"
+        try:
+            results |= _measure(part, variants, effort)
+        except RunError as error:
+            tell(f"part ({part}) is left out: {error}")
+    failed = [variant for variant in variants if _failed(results, variant)]
+    left_out |= {variant.key: "it failed" for variant in failed}
     print(json.dumps(results, indent=2) if options.json else pages.page(results))
-    if options.write or _is_whole(options):
+    if essential := [variant.key for variant in failed if variant in ESSENTIAL]:
+        sys.exit(f"bench: without {', '.join(essential)} there is nothing to compare")
+    if options.write or _is_whole(options, results):
         pages.write(ROOT, results)
     else:
         tell("not a whole run: docs/cost.md and README.md stay as they are; --write writes them")
@@ -102,9 +107,9 @@ def _chosen(only: Sequence[str] | None, without: Sequence[str]) -> tuple[list[Va
         tell(f"{variant.key} is not installed, and is left out")
     if essential := [variant.key for variant in missing if variant in ESSENTIAL]:
         sys.exit(f"bench: {', '.join(essential)} must be installed; `make bench` does it")
-    return [variant for variant in wanted if variant not in missing], {
-        variant.key: "not installed" for variant in missing
-    }
+    left_out = {variant.key: "by choice" for variant in VARIANTS if variant not in wanted}
+    left_out |= {variant.key: "not installed" for variant in missing}
+    return [variant for variant in wanted if variant not in missing], left_out
 
 
 def _measure(part: str, variants: Sequence[Variant], effort: Effort) -> Results:
@@ -128,10 +133,10 @@ def _failed(results: Results, variant: Variant) -> bool:
     return any(variant.key not in each for each in samples)
 
 
-def _is_whole(options: argparse.Namespace) -> bool:
-    return not (options.quick or options.rounds or options.only or options.without) and set(
-        options.parts
-    ) == set(PARTS)
+def _is_whole(options: argparse.Namespace, results: Results) -> bool:
+    """Say whether a run is worth keeping: nothing was shortened, or left out but for want of a peer."""
+    chosen = (options.quick, options.rounds, options.only, options.without)
+    return not any(chosen) and results.keys() >= set(PARTS)
 
 
 if __name__ == "__main__":

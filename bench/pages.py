@@ -68,6 +68,8 @@ def _growth(results: Results) -> Iterator[str]:
     yield (
         f"The usual load: {FEW} attributes set by the handler, {FEW} routes and a counter of {FEW} series; "
         f"the others have {MANY} of what they are named for. Everything is delivered.\n"
+        "An attribute more is work more: flat is what each of them costs. "
+        "Taxes are differences, and noisier than costs.\n"
     )
     yield table.growth_table(results)
 

@@ -197,11 +197,7 @@ def number(value: float | None, digits: int = 0, unit: str = "") -> str:
 
 
 def percent(share: float | None) -> str:
-    """Write a share; what is nearly the whole is not shown as the whole.
-
-    >>> percent(1.0), percent(0.9996), percent(0.655)
-    ('100 %', '99.9 %', '66 %')
-    """
+    """Write a share; what is nearly the whole is not shown as the whole."""
     if share is None:
         return NOTHING
     if 0.99 < share < 1:
