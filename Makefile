@@ -27,8 +27,8 @@ e2e: $(VENV)/.test ## the end-to-end tests alone: real processes, servers and si
 # In environments of their own: what it is measured against would be in the tests' way, and in each other's.
 BENCH_PEERS = prometheus logfire ddtrace
 bench: ## what telemetry costs, beside other ways to have it; ARGS="--quick", "--parts ad --without ddtrace", "--help"
-	@$(MAKE) --no-print-directory VENV=.cache/bench .cache/bench/.bench
-	@for peer in $(BENCH_PEERS); do $(MAKE) --no-print-directory .cache/bench-$$peer/.peer || \
+	@$(MAKE) -s --no-print-directory VENV=.cache/bench .cache/bench/.bench
+	@for peer in $(BENCH_PEERS); do $(MAKE) -s --no-print-directory .cache/bench-$$peer/.peer || \
 		echo "bench: $$peer cannot be installed, and is left out" >&2; done
 	@.cache/bench/bin/python -m bench $(ARGS)
 

@@ -36,7 +36,7 @@ class Effort:
     fill_seconds: float = 4
 
 
-QUICK = Effort(rounds=2, closed=3_000, complete=1_200, wrk_seconds=2, fill_seconds=1.5)
+QUICK = Effort(rounds=2, closed=3_000, complete=2_000, wrk_seconds=2, fill_seconds=1.5)
 
 
 def main() -> None:

@@ -125,4 +125,4 @@ def _of_growth(results: Results) -> Iterator[Bar]:
         value = figures.growth_of(e, what)
         yield Bar(f"(e) tax with ten times the {what} ÷ with the usual", value, _FLAT, _FLATTER)
     value = figures.attribute_growth(e)
-    yield Bar("(e) cost of one attribute among ten times as many ÷ among the usual", value, _FLAT, _FLATTER)
+    yield Bar("(e) tax on the second fifty attributes ÷ on the first", value, _FLAT, _FLATTER)

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-from bench.growth import FEW, MANY
 from bench.rounds import Sample, Samples, median
 from bench.variants import BARE, TERCET, UPSTREAM, Variant
 
@@ -61,17 +60,16 @@ def growth_of(growth: dict[str, Samples], what: str) -> float | None:
 
 
 def attribute_growth(growth: dict[str, Samples]) -> float | None:
-    """Return how many times as much one attribute costs when there are ten times as many.
+    """Return what the second half of many attributes costs, as a share of what the first half costs.
 
     A request with ten times as many has ten times as many to pay for; flat is what each of them costs.
+    Halves, because ten attributes alone cost less than the noise.
     """
-    few, many, none = (
-        tax(growth.get(load, {}), TERCET.key) for load in ("usual", "attributes", "no attributes")
+    none, half, many = (
+        tax(growth.get(load, {}), TERCET.key)
+        for load in ("no attributes", "half the attributes", "attributes")
     )
-    each_of_few, each_of_more = minus(few, none), minus(many, few)
-    if each_of_few is None or each_of_more is None:
-        return None
-    return over(each_of_more / (MANY - FEW), each_of_few / FEW)
+    return over(minus(many, half), minus(half, none))
 
 
 def unaccounted(trials: Iterable[Sample]) -> int:
@@ -94,5 +92,5 @@ def minus(much: float | None, little: float | None) -> float | None:
 
 
 def over(above: float | None, below: float | None) -> float | None:
-    """Divide, where both were measured and there is something to divide by."""
-    return above / below if above is not None and below else None
+    """Divide, where both were measured, and not lost in the noise: a cost is above nothing."""
+    return above / below if above and below and above > 0 and below > 0 else None

@@ -10,13 +10,14 @@ from bench.rounds import Samples
 from bench.service import Load
 from bench.variants import BARE, TERCET
 
-FEW, MANY = 10, 100
+FEW, HALF, MANY = 10, 50, 100
 _USUAL = Load(attributes=FEW, routes=FEW, series=FEW)
 LOADS = {
     "sampled": Load(),
     "unsampled": Load(),
     "usual": _USUAL,
     "no attributes": Load(attributes=0, routes=FEW, series=FEW),
+    "half the attributes": Load(attributes=HALF, routes=FEW, series=FEW),
     "attributes": Load(attributes=MANY, routes=FEW, series=FEW),
     "routes": Load(attributes=FEW, routes=MANY, series=FEW),
     "series": Load(attributes=FEW, routes=FEW, series=MANY),

@@ -59,7 +59,7 @@ def _exporter(results: Results) -> Iterator[str]:
     yield "\n## (d) Exporter\n"
     yield "Encoding of server spans with ten attributes and of log records with four, in batches of 512:\n"
     yield table.encoding_table(results)
-    yield "\nOne process that does nothing but emit:\n"
+    yield "\nOne process that does nothing but emit; what the SDK drops it does not count, by default:\n"
     yield table.saturation_table(results)
 
 
@@ -68,7 +68,7 @@ def _growth(results: Results) -> Iterator[str]:
     yield (
         f"The usual load: {FEW} attributes set by the handler, {FEW} routes and a counter of {FEW} series; "
         f"the others have {MANY} of what they are named for. Everything is delivered.\n"
-        "An attribute more is work more: flat is what each of them costs. "
+        "More attributes are more work: flat is what each of them costs. "
         "Taxes are differences, and noisier than costs.\n"
     )
     yield table.growth_table(results)

@@ -13,14 +13,7 @@ from bench.variants import BARE, TERCET, VARIANTS, Variant
 NOTHING = "-"
 _KINDS = {"server_spans": "spans", "logs": "logs", "traces": "traces"}
 _COST = ("CPU µs a request", "tax over bare", "÷ upstream's tax")
-_SATURATION = (
-    "offered",
-    "a second",
-    "delivered",
-    "dropped, counted",
-    "lost in silence",
-    "delivered a second",
-)
+_SATURATION = ("offered", "a second", "delivered", "counted as dropped", "not counted", "delivered a second")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -143,8 +136,8 @@ def _saturation_rows(signal: str, found: Sample) -> Iterator[list[str]]:
 
 def _saturation_row(name: str, trial: Sample) -> list[str]:
     counted = figures.dropped(trial)
-    silent = trial["offered"] - trial["received"] - counted
-    counts = (trial["offered"], trial["offered_rate"], trial["received"], counted, silent)
+    neither = trial["offered"] - trial["received"] - counted
+    counts = (trial["offered"], trial["offered_rate"], trial["received"], counted, neither)
     return [name, *(number(count) for count in (*counts, trial["delivered_rate"]))]
 
 
@@ -156,10 +149,11 @@ def growth_table(results: Results) -> str:
             number(figures.cost(samples, BARE.key)),
             number(figures.cost(samples, TERCET.key)),
             number(figures.tax(samples, TERCET.key)),
+            number(figures.growth_of(results["e"], load), 2) if "sampled" not in load else NOTHING,
         ]
         for load, samples in results["e"].items()
     )
-    return table(("load", "bare, µs", "tercet, µs", "tax, µs"), rows)
+    return table(("load", "bare, µs", "tercet, µs", "tax, µs", "÷ the usual"), rows)
 
 
 def notes(results: Results) -> Iterator[str]:

@@ -67,6 +67,7 @@ def results() -> dict[str, Any]:
                 "unsampled": 8,
                 "no attributes": 20,
                 "usual": 30,
+                "half the attributes": 70,
                 "attributes": 120,
                 "routes": 30,
                 "series": 60,
