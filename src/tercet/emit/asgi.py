@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
 from opentelemetry import metrics, trace
@@ -10,13 +10,19 @@ from opentelemetry.context import Context, attach, create_key, detach, get_value
 from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
 from tercet.declare.metric import DURATION_BUCKETS, HTTP_SERVER_ACTIVE, HTTP_SERVER_DURATION
-from tercet.emit.exchange import App, Exchange, Receive, Scope, Send, tell_of_trouble
+from tercet.emit.exchange import (
+    OWNER,
+    App,
+    Exchange,
+    Receive,
+    Scope,
+    Send,
+    claim,
+    disclaim,
+    tell_of_trouble,
+)
 from tercet.emit.metrics import ActiveCounts, build_recorder
 
-#: The key under which the owner of a request stands in the ASGI scope; who finds it there stays out.
-OWNER = "tercet.exchange"
-# Put into the scope, these make FastAPI's and Starlette's own telemetry stay out as well.
-_CLAIMS = {"fastapi.telemetry": None, "starlette.opentelemetry": True}
 _EXCLUDED = create_key("tercet-excluded")
 
 
@@ -79,17 +85,15 @@ class AsgiEdge:
         """Say whether this edge should observe what comes with `scope`: a request that nobody owns yet."""
         return scope["type"] in ("http", "websocket") and OWNER not in scope
 
-    async def observe(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    def observe(self, app: App, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Run `app` for one request, and observe it."""
-        scope.update(_CLAIMS)
-        scope[OWNER] = None
-        run = _run_excluded if self._excludes(scope) else self._run
-        try:
-            await run(app, scope, receive, send)
-        finally:
-            # The scope may be looked at again, or even used again: leave it as it came.
-            for key in (OWNER, *_CLAIMS):
-                scope.pop(key, None)
+        # Not a coroutine itself: each one on the way costs the request whenever it waits for something.
+        claim(scope)
+        if self._excludes(scope):
+            return _run_excluded(app, scope, receive, send)
+        if self._begin:
+            self._begin_to_serve()
+        return self._run(app, scope, receive, send)
 
     def _excludes(self, scope: Scope) -> bool:
         path, root = scope["path"], scope.get("root_path")
@@ -113,16 +117,20 @@ class AsgiEdge:
         while self._begin:
             self._begin.pop()()
 
-    async def _run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._begin:
-            self._begin_to_serve()
+    def _run(self, app: App, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         try:
             scope[OWNER] = exchange = Exchange(self, scope, receive, send)
         except Exception as trouble:  # of a foreign processor or propagator
             tell_of_trouble(trouble)
-            await app(scope, receive, send)
-        else:
-            await exchange.run(app)
+            return _run_unobserved(app, scope, receive, send)
+        return exchange.run(app)
+
+
+async def _run_unobserved(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        await app(scope, receive, send)
+    finally:
+        disclaim(scope)
 
 
 async def _run_excluded(app: App, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,6 +142,7 @@ async def _run_excluded(app: App, scope: Scope, receive: Receive, send: Send) ->
         await app(scope, receive, send)
     finally:
         detach(token)
+        disclaim(scope)
 
 
 _installed: AsgiEdge | None = None

@@ -12,9 +12,9 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.metrics import Histogram, NoOpMeterProvider
 from opentelemetry.trace import Span
 
-from tercet.emit.asgi import OWNER, AsgiEdge
+from tercet.emit.asgi import AsgiEdge
 from tercet.emit.correlation import correlation_id, with_correlation_id
-from tercet.emit.exchange import App, Exchange, Message, Receive, Scope, Send
+from tercet.emit.exchange import OWNER, App, Exchange, Message, Receive, Scope, Send, disclaim
 from tercet.emit.headers import HeaderMap
 from tercet.emit.http import span_name
 from tercet.errors import SetupError
@@ -52,6 +52,7 @@ class ContribEdge(AsgiEdge):
             detach(context_token)
             _exchange.reset(exchange_token)
             _app.reset(app_token)
+            disclaim(scope)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[OWNER] = exchange = _Borrowing(self, scope, receive, send)
@@ -81,11 +82,11 @@ class _Borrowing(Exchange):
         context = get_current()
         return trace.get_current_span(), with_correlation_id(correlation_id(context), context)
 
-    def _noticed(self, message: Message) -> Message:
+    def _noticed(self, message: Message, kind: str) -> Message:
         # Contrib ends the span before we learn that the response is complete.
-        if message["type"] in ("http.response.start", "websocket.accept"):
+        if kind in ("http.response.start", "websocket.accept"):
             self._name_span()
-        return super()._noticed(message)
+        return super()._noticed(message, kind)
 
     def _name_span(self) -> None:
         if self.route and self._span.is_recording():

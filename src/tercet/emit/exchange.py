@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
 from time import perf_counter, time_ns
 from typing import Any, Protocol
@@ -39,6 +39,23 @@ _CORRELATION_HEADER = HEADER.lower().encode()
 _TRACE_HEADER, _RESPONSE_HEADER = b"x-trace-id", b"traceresponse"
 _OURS = frozenset({_CORRELATION_HEADER, _TRACE_HEADER, _RESPONSE_HEADER})
 _GETTER = HeaderGetter()
+_BODY = "http.response.body"
+_LAST = frozenset({_BODY, "http.response.zerocopysend", "http.response.trailers", "http.response.pathsend"})
+#: The key under which the owner of a request stands in the ASGI scope; who finds it there stays out.
+OWNER = "tercet.exchange"
+# Put into the scope, these make FastAPI's and Starlette's own telemetry stay out as well.
+_CLAIMS = {"fastapi.telemetry": None, "starlette.opentelemetry": True, OWNER: None}
+
+
+def claim(scope: Scope) -> None:
+    """Own a request, so that whoever else observes requests stays out."""
+    scope.update(_CLAIMS)
+
+
+def disclaim(scope: Scope) -> None:
+    """Leave a scope as it came: it may be looked at again, or even used again."""
+    for key in _CLAIMS:
+        scope.pop(key, None)
 
 
 class Instruments(Protocol):
@@ -144,6 +161,7 @@ class Exchange:
                 self._finish(self._why_incomplete())
         finally:
             detach(token)
+            disclaim(self.scope)
 
     async def _watched_receive(self) -> Message:
         message = await self._receive()
@@ -153,19 +171,19 @@ class Exchange:
         return message
 
     async def _watched_send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind != _BODY:
+            message = self._noticed(message, kind)
         try:
-            await self._send(self._noticed(message))
+            await self._send(message)
         except OSError:  # ASGI: the client is gone.
             self.disconnected = True
             raise
-        if self._completes(message):
+        if kind in _LAST and self._completes(message, kind):
             self._complete()
 
-    def _noticed(self, message: Message) -> Message:
+    def _noticed(self, message: Message, kind: str) -> Message:
         """Take note of a message that starts a response, and write the ids into its headers."""
-        kind = message["type"]
-        if kind == "http.response.body":
-            return message
         if kind in ("http.response.start", "websocket.http.response.start"):
             self.status = message["status"]
             self._trailers = message.get("trailers", False)
@@ -176,29 +194,28 @@ class Exchange:
             return message
         else:
             return message
-        return {**message, "headers": [*(message.get("headers") or ()), *self._response_headers(message)]}
+        given = message.get("headers") or ()
+        return {**message, "headers": [*given, *self._response_headers(given)]}
 
-    def _response_headers(self, message: Message) -> list[tuple[bytes, bytes]]:
+    def _response_headers(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Say the ids, but for what the application says itself."""
         ids = self._ids
         if not ids.is_valid:
             return []
-        trace_id, span_id = f"{ids.trace_id:032x}", f"{ids.span_id:016x}"
+        trace_id, span_id = b"%032x" % ids.trace_id, b"%016x" % ids.span_id
+        carried = carried_id(self._context)
         own = [
-            (_CORRELATION_HEADER, (carried_id(self._context) or trace_id).encode("ascii")),
-            (_TRACE_HEADER, trace_id.encode("ascii")),
-            (_RESPONSE_HEADER, f"00-{trace_id}-{span_id}-{ids.trace_flags:02x}".encode("ascii")),
+            (_CORRELATION_HEADER, carried.encode("ascii") if carried else trace_id),
+            (_TRACE_HEADER, trace_id),
+            (_RESPONSE_HEADER, b"00-%b-%b-%02x" % (trace_id, span_id, ids.trace_flags)),
         ]
-        given = {bytes(name).lower() for name, _ in message.get("headers") or ()}
-        return own if given.isdisjoint(_OURS) else [pair for pair in own if pair[0] not in given]
+        said = {bytes(name).lower() for name, _ in given}
+        return own if said.isdisjoint(_OURS) else [pair for pair in own if pair[0] not in said]
 
-    def _completes(self, message: Message) -> bool:
-        kind = message["type"]
-        if kind in ("http.response.body", "http.response.zerocopysend"):
-            return not message.get("more_body", False) and not self._trailers
+    def _completes(self, message: Message, kind: str) -> bool:
         if kind == "http.response.trailers":
             return not message.get("more_trailers", False)
-        return bool(kind == "http.response.pathsend")
+        return kind == "http.response.pathsend" or not (message.get("more_body", False) or self._trailers)
 
     def _complete(self) -> None:
         """Record a response that has gone out, unless the exception behind it is still on its way here.

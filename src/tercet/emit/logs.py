@@ -228,8 +228,10 @@ def message_of(record: logging.LogRecord) -> str:
 
 def own_fields(record: logging.LogRecord) -> Fields:
     """Collect what the caller added to a record, and the exception it carries, as plain data."""
-    given = {key: value for key, value in vars(record).items() if key not in _NOT_FIELDS}
-    given |= vars(record).get(FIELDS, {})
+    state = vars(record)
+    given = {key: value for key, value in state.items() if key not in _NOT_FIELDS}
+    if FIELDS in state:
+        given |= state[FIELDS]
     if isinstance(record.msg, dict) and "event" in record.msg:
         given |= {key: value for key, value in record.msg.items() if key not in ("event", *SAID_BY_RECORDS)}
     own: Fields = {_text(key): plain(value) for key, value in given.items()}
@@ -259,6 +261,10 @@ def plain(value: Any) -> Any:
     >>> plain({"when": {1, 2}.__class__, 3: (True, None)})
     {'when': "<class 'set'>", '3': [True, None]}
     """
+    kind = type(value)
+    # Nearly all there is; the rest is asked one question after the other.
+    if (kind is str and value.isascii()) or (kind is int and -_BIGGEST <= value <= _BIGGEST):
+        return value
     return _plain(value, _DEEPEST, iter(range(_MOST)))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import wrapt
 
 from tercet.emit import asgi
-from tercet.emit.exchange import App, Exchange, Receive, Scope, Send
+from tercet.emit.exchange import OWNER, App, Exchange, Receive, Scope, Send
 
 # Module, class: each is an ASGI application that may be the outermost one of a process.
 _APPLICATIONS = (
@@ -62,7 +62,7 @@ def _hooked_application(name: str) -> Callable[[Any], Any]:
                 await edge.observe(_inside(self, original, name), scope, receive, send)
             elif edge is not None and scope["type"] == "lifespan":
                 await edge.live(functools.partial(original, self), scope, receive, send)
-            elif edge is not None and asgi.OWNER in scope and name == "OpenTelemetryMiddleware":
+            elif edge is not None and OWNER in scope and name == "OpenTelemetryMiddleware":
                 await self.app(scope, receive, send)
             else:
                 await original(self, scope, receive, send)
@@ -80,7 +80,7 @@ def _inside(self: Any, original: Any, name: str) -> App:
 def _hooked_route(original: Any) -> Any:
     @functools.wraps(original)
     def handle(self: Any, scope: Scope, receive: Receive, send: Send) -> Any:
-        exchange = scope.get(asgi.OWNER)
+        exchange = scope.get(OWNER)
         if exchange is not None:
             _note_route(exchange, self, scope)
         return original(self, scope, receive, send)
