@@ -84,6 +84,14 @@ def _count_replaced(reason: str) -> None:
     _replaced.add(1, {"reason": reason})
 
 
+def _unpadded(value: Any) -> Any:
+    """Take off the white space around a header's value, which is no part of it; some servers hand it on.
+
+    https://www.rfc-editor.org/rfc/rfc9110#section-5.5
+    """
+    return value.strip(" \t") if isinstance(value, str) else value
+
+
 class CorrelationPropagator(TextMapPropagator):
     """Carry the correlation id across processes in `X-Correlation-ID`.
 
@@ -103,8 +111,8 @@ class CorrelationPropagator(TextMapPropagator):
         """Read `X-Correlation-ID`, or else `X-Request-ID`, from the carrier."""
         context = Context() if context is None else context
         for spelling in _SPELLINGS:
-            values = getter.get(carrier, spelling)
-            if values and any(values):  # An empty header says nothing.
+            values = [_unpadded(value) for value in getter.get(carrier, spelling) or ()]
+            if any(values):  # An empty header says nothing.
                 return self._with_first(values, context)
         return context
 

@@ -74,6 +74,14 @@ def test_a_usable_id_is_taken_as_it_is(value):
     assert taken(("x-correlation-id", value)) == (value, [])
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"), [("abc  ", ("abc", [])), ("\t abc", ("abc", [])), (" \t", ("", []))]
+)
+def test_white_space_around_an_id_is_no_part_of_it(value, expected):
+    """Some servers hand it on, and a header of nothing else is as good as none."""
+    assert taken(("x-correlation-id", value)) == expected
+
+
 @pytest.mark.parametrize("value", BAD, ids=ascii)
 def test_a_hostile_id_is_replaced_and_counted_by_its_flaw(value):
     """Nothing that could end a header, a line or a query is ever carried."""
@@ -113,8 +121,9 @@ def test_a_carrier_that_is_no_http_message_is_survived(value):
 def test_whatever_is_accepted_is_safe_everywhere(value, header):
     """What passes can stand in a header, in a line of a log and in JSON without an escape."""
     identifier, counted = taken((header, value))
-    assert identifier in ("", value)
-    assert bool(identifier) != bool(counted) or not value
+    sent = value.strip(" \t")
+    assert identifier in ("", sent)
+    assert bool(identifier) != bool(counted) or not sent
     if identifier:
         identifier.encode("ascii")
         assert identifier.isprintable()
