@@ -140,6 +140,26 @@ def pairs(value: object) -> Mapping[str, str]:
     return MappingProxyType({unquote(key.strip()): unquote(item.strip()) for key, _, item in split})
 
 
+# A token, and visible text: what RFC 9110 lets a name and a value consist of.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_HEADER_VALUE = re.compile(r"[ -~\t]*").fullmatch
+
+
+def headers(value: object) -> Mapping[str, str]:
+    """Take pairs whose keys and values can be sent as HTTP headers.
+
+    >>> dict(headers("authorization=Bearer%20abc"))
+    {'authorization': 'Bearer abc'}
+    """
+    given = pairs(value)
+    if not all(_HEADER_NAME(name) and _HEADER_VALUE(content) for name, content in given.items()):
+        raise Unusable(
+            "a list of key=value pairs that HTTP can send",
+            "Write names of letters, digits and hyphens, and values of ASCII in one line.",
+        )
+    return given
+
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _LEVEL_ALIASES = {"WARN": "WARNING", "FATAL": "CRITICAL"}
 

@@ -100,7 +100,7 @@ class Settings:
 
     otlp_endpoint: str | None = _otlp(None, parse.optional(parse.url), "ENDPOINT", about="Address of the collector; http://localhost:4318 (4317 for gRPC) when unset.")
     otlp_protocol: str = _otlp("http/protobuf", parse.choice("http/protobuf", "grpc"), "PROTOCOL", about="http/protobuf, or grpc with the extra tercet[grpc].")
-    otlp_headers: Mapping[str, str] = _otlp(_NOTHING, parse.pairs, "HEADERS", about="Headers of each export, such as a token.", secret=True)
+    otlp_headers: Mapping[str, str] = _otlp(_NOTHING, parse.headers, "HEADERS", about="Headers of each export, such as a token.", secret=True)
     otlp_timeout: float = _otlp(10.0, parse.number(0.001, 3_600, "Write 10 for ten seconds."), "TIMEOUT", about="Seconds for one export, in the variable too, as the Python SDK has it.")
     otlp_compression: str = _otlp("auto", parse.choice("auto", "gzip", "deflate", "none"), "COMPRESSION", about="gzip, deflate (HTTP only), none, or auto: gzip, but none to a collector on this machine without a spool.")
     otlp_certificate: str | None = _otlp(None, parse.optional(parse.text), "CERTIFICATE", about="File of the authority that signed the collector's certificate.")
