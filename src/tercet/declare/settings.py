@@ -361,12 +361,14 @@ def _named_by_resource(found: dict[str, _Found]) -> dict[str, Any]:
     attributes, place = values.get("resource_attributes", _NOTHING), _NOWHERE
     if "resource_attributes" in found:
         place = found["resource_attributes"].place
-    keys = {
-        "service_name": "service.name",
-        "service_version": "service.version",
-        "environment": "deployment.environment.name",
-    }
-    for name, key in keys.items():
+    keys = (
+        ("service_name", "service.name"),
+        ("service_version", "service.version"),
+        # As the conventions called it until 1.27, and most deployments still do; a later row wins.
+        ("environment", "deployment.environment"),
+        ("environment", "deployment.environment.name"),
+    )
+    for name, key in keys:
         if key in attributes and (name not in found or place < found[name].place):
             values[name] = attributes[key]
     return values

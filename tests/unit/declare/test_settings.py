@@ -258,6 +258,12 @@ def test_milliseconds_are_spoken_of_as_milliseconds():
             {},
             ("a", "1", "prod"),
         ),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment=prod"}, {}, ("", "", "prod")),
+        (
+            {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=new,deployment.environment=old"},
+            {},
+            ("", "", "new"),
+        ),
         ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=a", "OTEL_SERVICE_NAME": "b"}, {}, ("b", "", "")),
         ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=a"}, {"service_name": "c"}, ("c", "", "")),
         ({}, {"resource_attributes": {"service.name": "d"}}, ("d", "", "")),
