@@ -2,6 +2,7 @@
 
 import logging
 import os
+from importlib.metadata import entry_points
 from typing import Any
 
 from tercet.configure.edges import Instrumentors
@@ -32,10 +33,19 @@ class TercetConfigurator:
             handle = setup_process(Settings.load(os.environ), by_agent=True)
         except TercetError as error:
             give_up()
-            logger.warning("Telemetry is off: %s", error)
+            logger.warning("Telemetry is off: %s%s", error, _suspects())
         except Exception:
             give_up()
             logger.warning("Telemetry is off: tercet failed to start.", exc_info=True)
         else:
             if not handle.settings.disabled:
                 TercetDistro().settings = handle.settings  # upstream's class is a singleton
+
+
+def _suspects() -> str:
+    """Name the distributions that may have set what is wrong: upstream runs whichever it finds first."""
+    others = [entry.name for entry in entry_points(group="opentelemetry_distro") if entry.name != "tercet"]
+    if not others or os.environ.get("OTEL_PYTHON_DISTRO") == "tercet":
+        return ""
+    names = ", ".join(others)
+    return f" Another distribution may have set it: {names}. Set OTEL_PYTHON_DISTRO=tercet to choose."

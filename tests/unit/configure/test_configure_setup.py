@@ -273,6 +273,21 @@ print(os.environ["OTEL_PYTHON_CONFIGURATOR"], TercetDistro().settings, "the serv
     assert warned[0].startswith(warning)
 
 
+@pytest.mark.parametrize(("chosen", "named"), [("", True), ("tercet", False)])
+def test_a_wrong_setting_beside_another_distribution_names_it(chosen, named, run, tmp_path):
+    """That one sets variables too, and the user may never have heard of them."""
+    info = tmp_path / "neighbour-1.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text("[opentelemetry_distro]\nneighbour = n:D\n")
+    _, (warned,) = run(
+        "from tercet.configure.distro import TercetConfigurator\nTercetConfigurator().configure()",
+        OTEL_EXPORTER_OTLP_PROTOCOL="carrier",
+        OTEL_PYTHON_DISTRO=chosen,
+    )
+    assert warned.startswith("Telemetry is off: OTEL_EXPORTER_OTLP_PROTOCOL must be")
+    assert ("neighbour" in warned, "Set OTEL_PYTHON_DISTRO=tercet to choose." in warned) == (named, named)
+
+
 def test_a_failure_that_nobody_foresaw_stops_no_service(run):
     """It is one warning, with the traceback."""
     out, warned = run("""
