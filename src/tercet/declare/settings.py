@@ -137,7 +137,7 @@ class Settings:
     debug_in_production: bool = _row(False, parse.boolean, "TERCET_DEBUG_IN_PRODUCTION", about="Let DEBUG records out in production after all.")
     access_log: bool = _row(True, parse.boolean, "TERCET_ACCESS_LOG", about="Write request_completed and request_failed for each request.")
 
-    http_edges: str = _row("tercet", parse.choice("tercet", "contrib", "off"), "TERCET_HTTP_EDGES", about="Who observes HTTP: tercet's own edges, contrib's with our buckets, or nobody.")
+    http_edges: str = _row("tercet", parse.choice("tercet", "contrib", "off"), "TERCET_HTTP_EDGES", about="Who observes HTTP: tercet's own edges, contrib's with our buckets, or off: whoever does without tercet, such as FastAPI.")
     excluded_paths: tuple[str, ...] = _row(PROBE_PATHS, parse.words, "TERCET_EXCLUDED_PATHS", about="Paths left out of all three signals; a trailing * takes all below.")
     disabled_instrumentations: tuple[str, ...] = _row((), parse.words, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", about="Contrib instrumentors not to activate; * for none.")
     shutdown_timeout: float = _row(5.0, parse.number(0, 600, _SECONDS), "TERCET_SHUTDOWN_TIMEOUT", about="Seconds that the exit may take to deliver what is left, over all signals.")
