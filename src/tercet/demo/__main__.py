@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from tercet import __version__, setup_observability
 from tercet.console.parent import when_parent_ends
@@ -16,6 +17,9 @@ from tercet.demo.services import build_service
 
 _EXPORT_SECONDS = 0.25
 _SHUTDOWN_SECONDS = 2.0
+# Callers keep a connection for 5 seconds, as uvicorn does by default: then both may let go of it at the same
+# moment, and the order that is on its way is lost. So it is always the caller who does.
+_KEEP_ALIVE_SECONDS = 75
 
 
 def main(arguments: list[str]) -> int:
@@ -34,10 +38,20 @@ def main(arguments: list[str]) -> int:
         log_level="INFO",
     )
     app = build_service(options.service, options.database, dict(options.peer))
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    _serve(uvicorn.Server(config), _listener(options), with_parent=options.with_parent)
+    _serve(uvicorn.Server(build_config(app)), _listener(options), with_parent=options.with_parent)
     handle.shutdown(_SHUTDOWN_SECONDS)
     return 0
+
+
+def build_config(app: FastAPI) -> uvicorn.Config:
+    """Say how a service is served."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,9 @@ import os
 import socket
 import sys
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from order_evidence import evidence
 
 from tercet.cli import demo
@@ -190,3 +192,10 @@ def test_a_service_takes_an_inherited_socket_or_its_own_port():
         inherited.close()
     with service._listener(parser.parse_args([GATEWAY, f"--port={port}"])) as own:
         assert (found, own.getsockname()) == (port, ("127.0.0.1", port))
+
+
+def test_a_service_keeps_a_connection_longer_than_its_callers():
+    """Who lets go of an idle connection is always the caller, so no order meets a closing door."""
+    config = service.build_config(FastAPI())
+
+    assert config.timeout_keep_alive > httpx.Limits().keepalive_expiry
