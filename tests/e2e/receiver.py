@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
+from service import PATIENCE
 
 T = TypeVar("T")
 Attributes = dict[str, Any]
@@ -94,14 +95,20 @@ def _instances(emitted: Iterable[Span | Record | Point]) -> set[str]:
     return {str(each.resource["service.instance.id"]) for each in emitted}
 
 
+class Listener(ThreadingHTTPServer):
+    """A server that many processes may come to at once."""
+
+    daemon_threads = True
+    request_queue_size = 128  # a full queue costs whoever comes then a second
+
+
 class Receiver:
     """Listen for OTLP on a free loopback port while the block is open."""
 
     def __init__(self) -> None:
         self.received = Received()
         self._changed = threading.Condition()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = Listener(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property
@@ -109,7 +116,7 @@ class Receiver:
         """Say where to send."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def wait_for(self, find: Callable[[Received], T], seconds: float = 15) -> T:
+    def wait_for(self, find: Callable[[Received], T], seconds: float = PATIENCE) -> T:
         """Wait until `find` finds something in what has arrived, and return that.
 
         Raises:

@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+import httpx
+
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
+#: Seconds to wait for what must come: far more than it takes, for a machine that does other work as well.
+PATIENCE = 60.0
 _POLL = 0.02
 
 
@@ -54,7 +58,7 @@ class Lines:
         with self._changed:
             return list(self._lines)
 
-    def wait_for(self, find: Callable[[list[str]], T], seconds: float = 15) -> T:
+    def wait_for(self, find: Callable[[list[str]], T], seconds: float = PATIENCE) -> T:
         """Wait until `find` finds something in the lines, and return that.
 
         Raises:
@@ -86,7 +90,12 @@ class Service:
         """Say where it listens."""
         return f"http://{LOOPBACK}:{self.port}"
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 15) -> float:
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """Ask over a connection of its own; a worker that still starts is waited for."""
+        # No certificates are read for a request that needs none: that costs more than the request.
+        return httpx.get(self.url + path, timeout=PATIENCE, verify=False, **options)
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = PATIENCE) -> float:
         """Send a signal to the process, and return how many seconds it took to end.
 
         Raises:
@@ -115,7 +124,7 @@ class Service:
         own = [each for each in lines if each["logger"] == "tercet" and each["level"] == "WARNING"]
         return [each["message"] for each in own]
 
-    def wait_until_it_accepts(self, seconds: float = 30) -> None:
+    def wait_until_it_accepts(self, seconds: float = PATIENCE) -> None:
         """Wait until something accepts connections on the port.
 
         Raises:

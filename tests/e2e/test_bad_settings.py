@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-import httpx
 import pytest
 from receiver import Receiver
 from service import serve, started
@@ -83,7 +82,7 @@ def test_under_a_launcher_one_warning_is_given_and_the_service_answers(
         pytest.skip("upstream's launcher fails before it starts anything of ours")
     command = [sys.executable, *LAUNCHERS[launcher], sys.executable, *UVICORN]
     with serve(command, settings, tmp_path) as service:
-        assert httpx.get(f"{service.url}/orders/7").json() == {"order_id": 7}
+        assert service.get("/orders/7").json() == {"order_id": 7}
         service.stop()
         said = service.said()
     (warning,) = [line for line in said.splitlines() if "Telemetry is off: " in line]

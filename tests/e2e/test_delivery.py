@@ -9,14 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from receiver import Received, Receiver
-from service import Lines, free_port, serve
+from receiver import Listener, Received, Receiver
+from service import PATIENCE, Lines, free_port, serve
 
 Environment = Callable[..., dict[str, str]]
 RUN = (sys.executable, "-m", "tercet.cli.main", "run", "--", sys.executable)
@@ -24,11 +23,6 @@ SHOP = (*RUN, "-m", "uvicorn", "shop:app", "--port", "{port}")
 Answer = tuple[int, dict[str, str]]
 OK: Answer = (200, {})
 CUT: Answer = (0, {})
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128  # a hundred children may come at once
 
 
 class Collector(Receiver):
@@ -39,7 +33,7 @@ class Collector(Receiver):
         self._server.server_close()
         self.answer = answer
         self.asked: Counter[tuple[str, int]] = Counter()
-        self._server = _Server(("127.0.0.1", port), _misbehaving(self))
+        self._server = Listener(("127.0.0.1", port), _misbehaving(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
 
@@ -102,14 +96,14 @@ class Emitter:
         self.process.stdin.write("".join(f"{line}\n" for line in lines))
         self.process.stdin.flush()
         self._told += len(lines)
-        self.stdout.wait_for(lambda said: len(said) >= self._told, 40)
+        self.stdout.wait_for(lambda said: len(said) >= self._told)
 
     def end(self) -> float:
         """Let it come to its end, and return how long that took."""
         assert self.process.stdin is not None
         began = time.monotonic()
         self.process.stdin.close()
-        assert self.process.wait(20) == 0, self.stderr.so_far()
+        assert self.process.wait(PATIENCE) == 0, self.stderr.so_far()
         return time.monotonic() - began
 
 
@@ -154,7 +148,7 @@ def test_a_collector_that_comes_later_gets_everything(environment: Environment, 
     settings = environment(f"http://127.0.0.1:{port}", OTEL_METRICS_EXPORTER="none")
     with serve(SHOP, settings, apps) as service:
         for number in range(20):
-            assert httpx.get(f"{service.url}/orders/{number}").status_code == 200
+            assert service.get(f"/orders/{number}").status_code == 200
         service.stdout.wait_for(lambda lines: sum("Cannot deliver" in line for line in lines) == 2)
         with Collector(port) as collector:
             collector.wait_for(lambda got: len(got.server_spans()) >= 20 and len(got.bodies("shop")) >= 20)
@@ -212,7 +206,7 @@ def test_requests_never_wait_for_a_silent_collector(environment: Environment, ap
         with serve(SHOP, settings, apps) as service:
             began = time.monotonic()
             for number in range(100):
-                assert httpx.get(f"{service.url}/orders/{number}").status_code == 200
+                assert service.get(f"/orders/{number}").status_code == 200
             assert time.monotonic() - began < 10
             assert service.stop() < 2 + 1
 
@@ -232,7 +226,7 @@ def test_what_was_spooled_outlives_a_kill(environment: Environment, apps: Path, 
         f"http://127.0.0.1:{port}", OTEL_METRICS_EXPORTER="none", TERCET_SPOOL_DIRECTORY=str(tmp_path)
     )
     with serve(SHOP, settings, apps) as service:
-        trace_ids = [httpx.get(f"{service.url}/orders/{n}").headers["x-trace-id"] for n in range(30)]
+        trace_ids = [service.get(f"/orders/{n}").headers["x-trace-id"] for n in range(30)]
         _until(lambda: _items_on_disk(tmp_path / "traces") == 30)
         _until(lambda: _items_on_disk(tmp_path / "logs") == len(_exported(service.log())))
         service.process.kill()
@@ -256,7 +250,7 @@ def _items_on_disk(folder: Path) -> int:
     return sum(int.from_bytes(header[8:], "big") for header in headers)
 
 
-def _until(condition: Callable[[], Any], seconds: float = 15) -> None:
+def _until(condition: Callable[[], Any], seconds: float = PATIENCE) -> None:
     """Look at a disk, which wakes nobody."""
     deadline = time.monotonic() + seconds
     while not condition():

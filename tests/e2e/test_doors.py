@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from receiver import Point, Received, Receiver, Span
-from service import Service, serve, started
+from service import PATIENCE, Service, serve, started
 from websockets.sync.client import connect
 
 Environment = Callable[..., dict[str, str]]
@@ -57,7 +57,7 @@ class Visit:
 
 def _ask(service: Service) -> dict[str, httpx.Response]:
     sampled = {"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01", "X-Correlation-ID": "visit-1"}
-    with httpx.Client(base_url=service.url) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENCE) as client:
         responses = {
             "home": client.get("/"),
             "order": client.get("/orders/7", headers=sampled),
@@ -69,7 +69,7 @@ def _ask(service: Service) -> dict[str, httpx.Response]:
             "health": client.get("/health"),
             "error": client.get("/error"),  # last: the server closes the connection after it
         }
-    with connect(f"ws://127.0.0.1:{service.port}/chat/lobby") as socket:
+    with connect(f"ws://127.0.0.1:{service.port}/chat/lobby", open_timeout=PATIENCE) as socket:
         socket.send("hello")
         assert socket.recv() == "lobby: hello"
     return responses
@@ -289,7 +289,7 @@ def test_both_doors_at_once_observe_a_request_once(
     run = command(sys.executable, "tercet run", "shop")
     run[run.index("shop:app")] = "shop_in_code:app"
     with serve(run, environment(receiver.endpoint), apps) as service:
-        assert httpx.get(f"{service.url}/orders/7").status_code == 200
+        assert service.get("/orders/7").status_code == 200
         receiver.wait_for(lambda received: received.points("http.server.request.duration"))
         service.stop()
         completed = [line for line in service.log() if line["message"] == "request_completed"]
@@ -304,7 +304,7 @@ def test_a_client_that_leaves_is_counted_as_a_failure(
     """A response that nobody waited for fails in all three signals, with the status that was sent."""
     run = command(sys.executable, "tercet run", "shop")
     with serve(run, environment(receiver.endpoint), apps) as service:
-        with httpx.stream("GET", f"{service.url}/endless") as response:
+        with httpx.stream("GET", f"{service.url}/endless", timeout=PATIENCE) as response:
             next(response.iter_lines())
         (point,) = receiver.wait_for(lambda received: received.points("http.server.request.duration"))
         (span,) = receiver.wait_for(lambda received: received.server_spans())
@@ -327,7 +327,7 @@ def test_other_applications_are_measured_once_as_well(
     run = command(sys.executable, "tercet run", app)
     with serve(run, environment(receiver.endpoint), apps) as service:
         for path in ("/items/3", "/shelf/items/4"):
-            assert httpx.get(service.url + path).status_code == 200
+            assert service.get(path).status_code == 200
         service.stop()
     points = receiver.received.points("http.server.request.duration")
     routes = {(p.attributes["http.request.method"], p.attributes.get("http.route")): p.count for p in points}
@@ -377,7 +377,7 @@ def test_disabled_means_that_nothing_is_sent(
     """OTEL_SDK_DISABLED=true leaves the application as it was."""
     run = command(sys.executable, "tercet run", "shop")
     with serve(run, environment(receiver.endpoint, OTEL_SDK_DISABLED="true"), apps) as service:
-        response = httpx.get(f"{service.url}/orders/7")
+        response = service.get("/orders/7")
         service.stop()
     assert (response.status_code, "x-trace-id" in response.headers) == (200, False)
     assert receiver.received == Received()
@@ -389,7 +389,7 @@ def test_a_provider_set_earlier_is_adopted_and_said_once(
     """The owner's resource stays, our spans go through it, and one warning says so."""
     run = [sys.executable, "-m", "uvicorn", "shop_adopted:app", "--port", "{port}"]
     with serve(run, environment(receiver.endpoint), apps) as service:
-        assert httpx.get(f"{service.url}/orders/7").status_code == 200
+        assert service.get("/orders/7").status_code == 200
         service.stop()
         warnings = service.warnings()
     (span,) = receiver.received.spans
@@ -436,7 +436,7 @@ def test_an_instrumentor_that_fails_is_named_and_stops_no_other(
     """One broken instrumentor costs itself, and nothing else."""
     settings = environment(receiver.endpoint, PYTHONPATH=str(neighbour))
     with serve(command(sys.executable, door, "shop"), settings, apps) as service:
-        assert httpx.get(f"{service.url}/orders/7").status_code == 200
+        assert service.get("/orders/7").status_code == 200
         service.stop()
         named = [text for text in service.warnings() if "aaa_broken" in text]
         assert service.stderr.so_far().count("the working one works") == 1, service.said()

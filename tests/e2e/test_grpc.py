@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace
-from service import started
+from service import PATIENCE, started
 
 grpc = pytest.importorskip("grpc", reason="the extra tercet[grpc] is not installed")
 
@@ -60,7 +60,7 @@ class Collector:
         """Wait until each signal has arrived once."""
         seen: dict[str, tuple[object, dict[str, str]]] = {}
         while len(seen) < len(_METHODS):
-            signal, message, metadata = self.received.get(timeout=20)
+            signal, message, metadata = self.received.get(timeout=PATIENCE)
             seen[signal] = (message, metadata)
         return seen
 
@@ -84,7 +84,7 @@ def test_all_three_signals_arrive_over_grpc(
     )
     with started([sys.executable, "-c", _SCRIPT], settings, tmp_path) as script:
         seen = collector.wait_for_all()
-        script.process.wait(20)
+        script.process.wait(PATIENCE)
     span = seen["traces"][0].resource_spans[0].scope_spans[0].spans[0]
     record = seen["logs"][0].resource_logs[0].scope_logs[0].log_records[0]
     assert (span.name, record.body.string_value) == ("report", "reported")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from receiver import Received, Receiver
-from service import LOOPBACK, Service, serve
+from service import LOOPBACK, PATIENCE, Service, serve
 
 Environment = Callable[..., dict[str, str]]
 RUN = (sys.executable, "-m", "tercet.cli.main", "run", "--", sys.executable, "-m")
@@ -120,7 +120,7 @@ class Answers:
 
 def _ask(service: Service, number: int, lines: bytes) -> bytes:
     request = b"GET /orders/%d HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n%s\r\n\r\n" % (number, lines)
-    with socket.create_connection((LOOPBACK, service.port), timeout=10) as connection:
+    with socket.create_connection((LOOPBACK, service.port), timeout=PATIENCE) as connection:
         connection.sendall(request)
         with connection.makefile("rb") as answer:
             return answer.read()

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 from service import free_port, serve, started
 
 Environment = Callable[..., dict[str, str]]
@@ -17,7 +16,7 @@ def test_a_service_answers_with_no_collector(environment: Environment, apps: Pat
     """Requests are served at their usual speed, with ids and log lines, while exports fail."""
     with serve([*RUN, *UVICORN], environment(f"http://127.0.0.1:{free_port()}"), apps) as service:
         began = time.monotonic()
-        responses = [httpx.get(f"{service.url}/orders/{number}") for number in range(20)]
+        responses = [service.get(f"/orders/{number}") for number in range(20)]
         assert time.monotonic() - began < 5
         took = service.stop()
         read = [line["order_id"] for line in service.log() if line["message"] == "order read"]

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from receiver import Receiver
-from service import LOOPBACK, free_port, serve
+from service import LOOPBACK, PATIENCE, free_port, serve
 
 Environment = Callable[..., dict[str, str]]
 RUN = (sys.executable, "-m", "tercet.cli.main", "run", "--", sys.executable)
@@ -27,7 +27,7 @@ def uvicorn(app: str) -> list[str]:
 
 def scrape(url: str) -> list[Sample]:
     """Ask as Prometheus does, and read the answer with Prometheus' own parser."""
-    response = httpx.get(url, headers=OPENMETRICS, follow_redirects=True)
+    response = httpx.get(url, headers=OPENMETRICS, follow_redirects=True, timeout=PATIENCE)
     assert response.status_code == 200, response.text
     return [sample for family in _FAMILIES(response.text) for sample in family.samples]
 
@@ -51,7 +51,7 @@ def test_a_port_of_its_own_answers_with_exemplars(
         receiver.endpoint, OTEL_METRICS_EXPORTER="prometheus", OTEL_EXPORTER_PROMETHEUS_PORT=str(port)
     )
     with serve(uvicorn("shop"), settings, apps) as service:
-        trace_id = httpx.get(f"{service.url}/orders/7").headers["x-trace-id"]
+        trace_id = service.get("/orders/7").headers["x-trace-id"]
         samples = scrape(f"http://{LOOPBACK}:{port}/metrics")
         service.stop()
     assert requests_by_route(samples) == {"/orders/{order_id}": 1}
@@ -65,7 +65,7 @@ def test_an_app_mounted_in_the_application_answers_with_exemplars(
 ) -> None:
     """`metrics_app()` in FastAPI shows the service's requests, and not the scrapes themselves."""
     with serve(uvicorn("shop_scraped"), environment(receiver.endpoint), apps) as service:
-        trace_id = httpx.get(f"{service.url}/orders/7").headers["x-trace-id"]
+        trace_id = service.get("/orders/7").headers["x-trace-id"]
         scrape(f"{service.url}/metrics")
         scrape(f"{service.url}/metrics/")
         samples = scrape(f"{service.url}/metrics")
@@ -85,7 +85,7 @@ def test_a_taken_port_is_a_warning_and_the_service_answers(
             receiver.endpoint, OTEL_METRICS_EXPORTER="otlp,prometheus", OTEL_EXPORTER_PROMETHEUS_PORT=port
         )
         with serve(uvicorn("shop"), settings, apps) as service:
-            assert httpx.get(f"{service.url}/orders/7").status_code == 200
+            assert service.get("/orders/7").status_code == 200
             receiver.wait_for(lambda received: received.points("http.server.request.duration"))
             service.stop()
             (warning,) = service.warnings()

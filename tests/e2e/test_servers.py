@@ -10,7 +10,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from receiver import Received, Receiver
 from service import Service, serve
@@ -48,7 +47,7 @@ def in_code(arguments: Sequence[str]) -> list[str]:
 def ask_until(workers: int, service: Service, receiver: Receiver) -> int:
     """Ask until so many processes have sent spans, by a new connection each time; count the requests."""
     for asked in range(1, 400):
-        assert httpx.get(f"{service.url}/orders/{asked}").status_code == 200
+        assert service.get(f"/orders/{asked}").status_code == 200
         receiver.wait_for(partial(_has_spans, asked))
         if len(receiver.received.instances()["traces"]) >= workers:
             return asked
@@ -185,7 +184,7 @@ def test_a_single_server_delivers_everything_when_a_signal_ends_it(
     settings = environment(receiver.endpoint, **LAST_MINUTE, OTEL_BSP_SCHEDULE_DELAY="60000")
     command = [*RUN, *UVICORN] if app == "shop" else in_code(UVICORN)
     with serve(command, settings, apps) as service:
-        assert httpx.get(f"{service.url}/orders/1").status_code == 200
+        assert service.get("/orders/1").status_code == 200
         assert service.stop(number) < PROMPTLY
     assert count(receiver.received) == times(1)
 
@@ -210,11 +209,11 @@ def test_a_reload_brings_a_new_process_that_sends_as_well(
     module.write_text((apps / "shop.py").read_text())
     _, arguments = SERVERS["uvicorn --reload"]
     with serve([*RUN, *arguments], environment(receiver.endpoint), tmp_path) as service:
-        assert httpx.get(f"{service.url}/orders/1").status_code == 200
+        assert service.get("/orders/1").status_code == 200
         receiver.wait_for(lambda received: count(received) == times(1))
         module.write_text(module.read_text() + "\n# changed\n")
         service.stdout.wait_for(lambda lines: sum("startup complete" in line for line in lines) == 2)
-        assert httpx.get(f"{service.url}/orders/2").status_code == 200
+        assert service.get("/orders/2").status_code == 200
         receiver.wait_for(lambda received: count(received) == times(2))
         service.stop()
     assert [span.attributes["url.path"] for span in receiver.received.spans] == ["/orders/1", "/orders/2"]
