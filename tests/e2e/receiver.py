@@ -96,10 +96,13 @@ def _instances(emitted: Iterable[Span | Record | Point]) -> set[str]:
 
 
 class Listener(ThreadingHTTPServer):
-    """A server that many processes may come to at once."""
+    """A server that many processes may come to at once, and hang up on."""
 
     daemon_threads = True
     request_queue_size = 128  # a full queue costs whoever comes then a second
+
+    def handle_error(self, _request: Any, _client_address: Any) -> None:
+        """Say nothing: a process that ends cuts its connection."""
 
 
 class Receiver:

@@ -3,16 +3,26 @@
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
-from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
-from tercet.declare.metric import EXPORT_ITEMS, EXPORT_WAITING
+from tercet.declare.metric import (
+    EXPORT_CREATED,
+    EXPORT_DURATION,
+    EXPORT_ITEMS,
+    EXPORT_SPOOL,
+    EXPORT_WAITING,
+    Metric,
+)
 from tercet.declare.settings import Settings
+from tercet.emit.metrics import build_histogram
 from tercet.errors import SettingsError
-from tercet.export.batch import Outbox
+from tercet.export.batch import Account, Outbox, Posts
 from tercet.export.halves import halved
-from tercet.export.link import Link
+from tercet.export.link import Answer, Link
+from tercet.export.otlp import temporality
+from tercet.export.points import PostedPoints
 from tercet.export.spool import Limits, Spool
 
 T = TypeVar("T")
@@ -41,6 +51,17 @@ def build_outbox(signal: Spooled, settings: Settings, encode: Callable[[Sequence
     )
 
 
+def build_posted_points(settings: Settings) -> PostedPoints:
+    """Make the way out of metrics over OTLP and HTTP."""
+    link = Link(settings.otlp("metrics"), "metrics")
+    return PostedPoints(
+        link,
+        functools.partial(halved, signal="metrics", pack=link.pack),
+        temporality=temporality(settings),
+        timeout=settings.metric_export_timeout,
+    )
+
+
 def _build_spool(signal: Spooled, settings: Settings) -> Spool | None:
     if settings.spool_directory is None:
         return None
@@ -54,23 +75,54 @@ def _build_spool(signal: Spooled, settings: Settings) -> Spool | None:
         ) from error
 
 
-def observe_delivery(meter: Meter, outboxes: Mapping[str, Outbox[Any]]) -> None:
-    """Measure what is delivered, dropped and waiting, at no cost but when metrics are collected."""
+class Exporting(Protocol):
+    """Whatever delivers a signal, and keeps account of it."""
 
-    def items(_options: CallbackOptions) -> Iterable[Observation]:
-        for signal, outbox in outboxes.items():
-            for outcome, count in _outcomes(outbox):
-                yield Observation(count, {"signal": signal, "outcome": outcome})
+    link: Posts
 
-    def waiting(_options: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(outbox.backlog(), {"signal": signal}) for signal, outbox in outboxes.items()]
-
-    meter.create_observable_counter(EXPORT_ITEMS.name, [items], EXPORT_ITEMS.unit, EXPORT_ITEMS.help)
-    meter.create_observable_up_down_counter(
-        EXPORT_WAITING.name, [waiting], EXPORT_WAITING.unit, EXPORT_WAITING.help
-    )
+    def account(self) -> Account:
+        """Say what became of all that was made for export."""
+        ...
 
 
-def _outcomes(outbox: Outbox[Any]) -> Iterator[tuple[str, int]]:
-    yield "delivered", outbox.delivered
-    yield from dict(outbox.dropped).items()
+def observe_delivery(meter: Meter, exporters: Mapping[str, Exporting]) -> None:
+    """Measure what is created, delivered, dropped and waiting, at no cost but when metrics are collected."""
+    observe = functools.partial(_observe, exporters)
+    observe(meter.create_observable_counter, EXPORT_CREATED, lambda account: [({}, account.created)])
+    observe(meter.create_observable_counter, EXPORT_ITEMS, _outcomes)
+    observe(meter.create_observable_up_down_counter, EXPORT_WAITING, lambda account: [({}, account.waiting)])
+    observe(meter.create_observable_up_down_counter, EXPORT_SPOOL, _spooled)
+    duration = build_histogram(meter, EXPORT_DURATION)
+    for signal, exporter in exporters.items():
+        exporter.link.observe = functools.partial(_record, duration, signal)
+
+
+Values = Iterable[tuple[Mapping[str, str], int]]
+
+
+def _observe(
+    exporters: Mapping[str, Exporting],
+    create: Callable[..., object],
+    metric: Metric,
+    values: Callable[[Account], Values],
+) -> None:
+    def callback(_options: CallbackOptions) -> Iterator[Observation]:
+        for signal, exporter in exporters.items():
+            for attributes, value in values(exporter.account()):
+                yield Observation(value, {"signal": signal, **attributes})
+
+    create(metric.name, [callback], metric.unit, metric.help)
+
+
+def _record(duration: Histogram, signal: str, seconds: float, answer: Answer) -> None:
+    duration.record(seconds, {"signal": signal, "outcome": answer.kind})
+
+
+def _outcomes(account: Account) -> Values:
+    yield {"outcome": "delivered"}, account.delivered
+    for reason, count in account.dropped.items():
+        yield {"outcome": reason}, count
+
+
+def _spooled(account: Account) -> Values:
+    return [] if account.spool_bytes is None else [({}, account.spool_bytes)]

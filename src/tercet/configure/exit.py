@@ -1,33 +1,104 @@
 """The end of a process: what is waiting is sent before it goes, however it goes."""
 
 import atexit
+import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from types import FrameType
+from typing import Any
+
+logger = logging.getLogger("tercet")
+
+# After all of the application's own finalizers, for they may still say something.
+_LAST = -1_000_000
+# Who forks processes that end by `os._exit`, and so without `atexit`; both have multiprocessing's finalizers.
+_FORKERS = ("multiprocessing.process", "billiard.process")
 
 
-def setup_exit(shutdown: Callable[[], object]) -> None:
-    """Call `shutdown` when the process ends, by itself or by SIGTERM.
+def setup_exit(shutdown: Callable[[], object], flush: Callable[[], object]) -> None:
+    """Call `shutdown` when the process ends, by itself, by SIGTERM, or as a child of a pool of processes.
 
-    SIGTERM's default would end the process at once. Where nobody else has taken it by now, it is taken, and
-    done in the end; uvicorn too gives it back so, after its own graceful end. Who takes it later has it.
+    Args:
+        shutdown: Sends what is waiting, in limited time; called once or more.
+        flush: Does so, too, and in less time, where the process may go on.
     """
     atexit.register(shutdown)
-    is_free = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if is_free and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _ending_by(shutdown))
+    _setup_sigterm(shutdown, flush)
+    _Finalizing(shutdown)
 
 
-def _ending_by(shutdown: Callable[[], object]) -> Callable[[int, FrameType | None], None]:
-    def end(number: int, _frame: FrameType | None) -> None:
-        try:
-            shutdown()
-        finally:
+def _setup_sigterm(shutdown: Callable[[], object], flush: Callable[[], object]) -> None:
+    """Send what is waiting at SIGTERM, and then let come what would have come.
+
+    Its default ends the process at once, and whoever has taken it earlier may do so. Who ignores it goes on
+    doing so. Who takes it later has it; uvicorn gives it back after its own graceful end.
+    """
+    earlier = signal.getsignal(signal.SIGTERM)
+    is_default = earlier is signal.SIG_DFL
+    if threading.current_thread() is not threading.main_thread() or not (is_default or callable(earlier)):
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        is_last = is_default and signal.getsignal(number) is end
+        _attempt(shutdown if is_last else flush)
+        if callable(earlier) and not is_default:
+            earlier(number, frame)
+        elif is_last:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
             # The first process of a container outlives a signal's default.
             os._exit(128 + number)
+        # Or else whoever has taken it since calls the handler that it found, and goes on as it likes.
 
-    return end
+    signal.signal(signal.SIGTERM, end)
+
+
+def _attempt(act: Callable[[], object]) -> None:
+    try:
+        act()
+    except Exception as error:  # The signal's own meaning must not be lost with it.
+        logger.warning("Telemetry could not be sent at SIGTERM: %r", error)
+
+
+class _Finalizing:
+    """Shut down in children that end without `atexit`: those of multiprocessing, of billiard and of Celery.
+
+    Nothing of these is imported for those who do not use it, so it is looked for whenever something forks.
+    """
+
+    def __init__(self, shutdown: Callable[[], object]) -> None:
+        self._shutdown = shutdown
+        self._asked: set[str] = set()
+        if any(_is_child(name) for name in _FORKERS):
+            _finalize(self)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._ask)
+
+    def _ask(self) -> None:
+        if any(self._is_new(name) for name in _FORKERS):
+            # A child forgets its parent's finalizers, then runs this.
+            import_module("multiprocessing.util").register_after_fork(self, _finalize)
+            self._asked.update(_FORKERS)
+        if self._is_new("celery.signals"):
+            self._asked.add("celery.signals")
+            sys.modules["celery.signals"].worker_process_shutdown.connect(self._end_worker, weak=False)
+
+    def _is_new(self, name: str) -> bool:
+        return name in sys.modules and name not in self._asked
+
+    def _end_worker(self, **_kwargs: Any) -> None:
+        """Shut a worker of Celery's pool down, which asks no finalizers."""
+        self._shutdown()
+
+
+def _finalize(finalizing: _Finalizing) -> None:
+    import_module("multiprocessing.util").Finalize(None, finalizing._shutdown, exitpriority=_LAST)
+
+
+def _is_child(name: str) -> bool:
+    module = sys.modules.get(name)
+    return module is not None and getattr(module.current_process(), "_parent_pid", None) is not None

@@ -17,15 +17,21 @@ from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from tercet.configure.delivery import Exporting
 from tercet.declare.settings import Settings
 from tercet.emit.logs import LogStream
 from tercet.errors import SetupError
-from tercet.export.batch import Outbox
 from tercet.export.correlation import Correlated
+from tercet.export.forked import PeriodicReader
+from tercet.export.points import PostedPoints
 from tercet.export.processors import BatchedLogs, BatchedSpans
 from tercet.export.prometheus import PrometheusApp, PrometheusReader, PrometheusServer, start_server
 
 PROMETHEUS_PORT = 9464
+# Seconds for what is sent at a signal that somebody else handles.
+_ON_THE_WAY = 1.0
+# Seconds after which a process that was about to end has gone on.
+_FORGET = 60.0
 logger = logging.getLogger("tercet")
 
 
@@ -47,6 +53,10 @@ class Pipeline:
     log_stream: LogStream
     adopted: tuple[str, ...]
 
+    def providers(self) -> tuple[TracerProvider, MeterProvider, LoggerProvider]:
+        """Return the providers of all signals, ours and adopted ones."""
+        return self.tracer_provider, self.meter_provider, self.logger_provider
+
 
 class Observability:
     """The handle to what `setup_observability` set up; as a context manager, it shuts down in the end."""
@@ -58,7 +68,7 @@ class Observability:
         self._pipeline = pipeline
         self._prometheus: PrometheusReader | None = None
         self._server: PrometheusServer | None = None
-        self._spent = 0.0
+        self._spent = self._spent_at = 0.0
 
     def force_flush(self, timeout: float = 5.0) -> bool:
         """Send what is waiting, all signals at once.
@@ -75,9 +85,23 @@ class Observability:
 
     def flush_at_end(self) -> None:
         """Send what is waiting when an application ends; the time counts as part of the shutdown."""
-        started = time.monotonic()
-        self.force_flush(self.settings.shutdown_timeout)
-        self._spent = min(time.monotonic() - started, self.settings.shutdown_timeout)
+        self._flush_and_count(self.settings.shutdown_timeout)
+
+    def flush_on_the_way(self) -> None:
+        """Send what is waiting when the process may be about to end, without holding up whoever decides."""
+        self._flush_and_count(min(self.settings.shutdown_timeout, _ON_THE_WAY))
+
+    def _flush_and_count(self, timeout: float) -> None:
+        timeout, started = min(timeout, self._left()), time.monotonic()
+        self.force_flush(timeout)
+        self._spent_at = time.monotonic()
+        self._spent += self._spent_at - started
+
+    def _left(self) -> float:
+        """Return how much of the time for the end is left; an end that has not come is forgotten."""
+        if time.monotonic() - self._spent_at > _FORGET:
+            self._spent = 0.0
+        return max(0.0, self.settings.shutdown_timeout - self._spent)
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Send what is waiting and stop; safe to call twice.
@@ -93,17 +117,23 @@ class Observability:
         self.is_shut_down = True
         if self._server is not None:
             self._server.close()
-        timeout = self.settings.shutdown_timeout - self._spent if timeout is None else timeout
+        timeout = self._left() if timeout is None else timeout
         done = _all_done([_closing(part) for part in _parts(self._pipeline)], timeout)
         if not done and sys.stderr is not None:
             sys.stderr.write("tercet: not all telemetry was delivered before the process ended.\n")
         return done
 
-    def outboxes(self) -> dict[str, Outbox[Any]]:
-        """Return what delivers spans and log records, by signal; foreign exporters are not among them."""
+    def exporters(self) -> dict[str, Exporting]:
+        """Return what delivers each signal and keeps account of it; foreign exporters are not among them."""
         parts = _parts(self._pipeline) if self._pipeline is not None else []
         signals = {BatchedSpans: "traces", BatchedLogs: "logs"}
-        return {signals[type(part)]: part.outbox for part in parts if type(part) in signals}
+        found: dict[str, Exporting] = {
+            signals[type(part)]: part.outbox for part in parts if type(part) in signals
+        }
+        for part in parts:
+            if isinstance(part, PeriodicReader) and isinstance(part._exporter, PostedPoints):
+                found["metrics"] = part._exporter
+        return found
 
     def metrics_app(self) -> PrometheusApp:
         """Return an ASGI application that answers Prometheus, to mount where you like.

@@ -10,16 +10,16 @@ from opentelemetry.sdk.metrics import (
     MeterProvider,
     TraceBasedExemplarFilter,
 )
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader
 from opentelemetry.sdk.metrics.view import DefaultAggregation, ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 
+from tercet.configure.delivery import build_posted_points
 from tercet.declare.metric import HTTP_CLIENT_DURATION, HTTP_SERVER_DURATION, METRICS, Metric
 from tercet.declare.settings import Settings
-from tercet.export.link import Link
+from tercet.export.forked import PeriodicReader
 from tercet.export.metered import LeanMeterProvider
-from tercet.export.otlp import build_exporter, exporter_names, is_posted, temporality
-from tercet.export.processors import PostedMetrics
+from tercet.export.otlp import build_exporter, exporter_names, is_posted
 
 _EXEMPLAR_FILTERS: dict[str, Callable[[], ExemplarFilter]] = {
     "trace_based": TraceBasedExemplarFilter,
@@ -39,7 +39,7 @@ def build_meter_provider(
 def build_metric_readers(settings: Settings) -> list[MetricReader]:
     """Make what collects: one reader for each exporter."""
     return [
-        PeriodicExportingMetricReader(
+        PeriodicReader(
             _build_exporter(name, settings),
             export_interval_millis=settings.metric_export_interval * 1000,
             export_timeout_millis=settings.metric_export_timeout * 1000,
@@ -50,7 +50,7 @@ def build_metric_readers(settings: Settings) -> list[MetricReader]:
 
 def _build_exporter(name: str, settings: Settings) -> MetricExporter:
     if is_posted(name, "metrics", settings):
-        return PostedMetrics(Link(settings.otlp("metrics"), "metrics"), temporality(settings))
+        return build_posted_points(settings)
     exporter: MetricExporter = build_exporter(name, "metrics", settings)
     return exporter
 

@@ -25,6 +25,7 @@ from tercet.declare.settings import Settings, unknown_variables
 from tercet.emit import logs
 from tercet.emit.propagate import propagate
 from tercet.errors import SettingsError, SetupError
+from tercet.export.forked import renew_in_children
 from tercet.export.prometheus import PrometheusApp
 
 logger = logging.getLogger("tercet")
@@ -105,7 +106,7 @@ def setup_process(settings: Settings, *, by_agent: bool = False) -> Observabilit
         )
         _handle = handle
         _install(pipeline, edges, handle)
-        setup_exit(handle.shutdown)
+        setup_exit(handle.shutdown, handle.flush_on_the_way)
         _say_what_is_odd(settings, pipeline)
     if not by_agent:
         setup_instrumentors(settings)
@@ -203,7 +204,8 @@ def _install(pipeline: Pipeline, edges: Edges, handle: Observability) -> None:
     if "LoggerProvider" not in pipeline.adopted:
         _logs.set_logger_provider(pipeline.logger_provider)
     propagate.set_global_textmap(pipeline.propagator)
-    observe_delivery(metrics.get_meter("tercet"), handle.outboxes())
+    renew_in_children(pipeline.providers(), pipeline.metric_readers)
+    observe_delivery(metrics.get_meter("tercet"), handle.exporters())
     setup_levels(handle.settings)
     logs.install(pipeline.log_stream)
     install_edges(edges)

@@ -85,11 +85,19 @@ CORRELATION_REPLACED = Metric(
     attributes=("reason",),
 )
 
+# How the telemetry itself is doing; `signal` is traces, metrics or logs.
+EXPORT_CREATED = Metric(
+    "tercet.export.created",
+    "counter",
+    "{item}",
+    "Spans, log records and metric points that were made for export.",
+    attributes=("signal",),
+)
 EXPORT_ITEMS = Metric(
     "tercet.export.items",
     "counter",
     "{item}",
-    "Spans and log records that were delivered, or dropped for the reason that outcome names.",
+    "Spans, log records and metric points that were delivered, or dropped for the reason that outcome names.",
     attributes=("signal", "outcome"),
 )
 EXPORT_WAITING = Metric(
@@ -99,11 +107,29 @@ EXPORT_WAITING = Metric(
     "Spans and log records that are neither delivered, spooled nor dropped yet.",
     attributes=("signal",),
 )
+EXPORT_DURATION = Metric(
+    "tercet.export.duration",
+    "histogram",
+    "s",
+    "Duration of export requests; outcome is delivered, later, too_large or refused.",
+    attributes=("signal", "outcome"),
+    buckets=DURATION_BUCKETS,
+)
+EXPORT_SPOOL = Metric(
+    "tercet.export.spool.size",
+    "up_down_counter",
+    "By",
+    "Bytes that wait on disk, of all processes that share the directory.",
+    attributes=("signal",),
+)
 METRICS = (
     HTTP_SERVER_DURATION,
     HTTP_SERVER_ACTIVE,
     HTTP_CLIENT_DURATION,
     CORRELATION_REPLACED,
+    EXPORT_CREATED,
     EXPORT_ITEMS,
     EXPORT_WAITING,
+    EXPORT_DURATION,
+    EXPORT_SPOOL,
 )

@@ -12,7 +12,8 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
@@ -35,8 +36,30 @@ _random = random.SystemRandom()
 _TOLD_BY_LINK = frozenset({"refused", "rejected"})
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What became of all that was made for export here, at one moment.
+
+    Attributes:
+        created: All of it: what is delivered, dropped, spooled and waiting, added up.
+        delivered: What the collector has taken.
+        dropped: What nobody will get, by reason.
+        waiting: What is in memory.
+        spool_bytes: What is on disk, of all processes that share it.
+    """
+
+    created: int
+    delivered: int
+    dropped: Mapping[str, int]
+    waiting: int = 0
+    spool_bytes: int | None = None
+
+
 class Posts(Protocol):
     """What an outbox needs of a link."""
+
+    #: Told how many seconds each request took, and what became of it.
+    observe: Callable[[float, Answer], None]
 
     def pack(self, body: bytes) -> bytes:
         """Compress a request."""
@@ -84,7 +107,7 @@ class Outbox(Generic[T]):
         spool: Spool | None = None,
     ) -> None:
         self._name = name
-        self._link = link
+        self.link = link
         self._encode = encode
         self._halve = halve
         self._queue_size = queue_size
@@ -144,6 +167,14 @@ class Outbox(Generic[T]):
         """Count one item that cannot be taken in, and say why, at most once a minute."""
         self._drop(reason, 1)
         self._link.tell(f"one item could not be encoded ({type(error).__name__})")
+
+    def account(self) -> Account:
+        """Say what became of all items that were put in; what others have left on disk is no one's here."""
+        spool_bytes = self._spool.bytes() if self._spool is not None else None
+        with self._moved:
+            waiting, dropped = self.backlog(), dict(self.dropped)
+            created = self.delivered + sum(dropped.values()) + self.spooled + waiting
+            return Account(created, self.delivered, dropped, waiting, spool_bytes)
 
     def backlog(self) -> int:
         """Count the items that are neither delivered, spooled nor dropped yet."""
@@ -264,7 +295,7 @@ class Outbox(Generic[T]):
             self._tell_losses()
         except Exception as error:  # The thread must live; an encoder or a disk can raise anything.
             self._try_later(None)
-            self._link.tell(f"sending failed ({type(error).__name__})")
+            self.link.tell(f"sending failed ({type(error).__name__})")
         if self._try_failed:
             with self._moved:
                 self._failed_round = self._round
@@ -287,10 +318,10 @@ class Outbox(Generic[T]):
     def _parcels(self, items: Sequence[T]) -> Iterator[Parcel]:
         """Encode items as one request, or as several without those that cannot be encoded."""
         try:
-            packed = self._link.pack(self._encode(items))
+            packed = self.link.pack(self._encode(items))
         except Exception as error:  # An item can hold anything; the others are no worse for it.
             if len(items) == 1:
-                self._link.tell(f"one item could not be encoded ({type(error).__name__})")
+                self.link.tell(f"one item could not be encoded ({type(error).__name__})")
                 return
             half = len(items) // 2
             yield from self._parcels(items[:half])
@@ -328,7 +359,7 @@ class Outbox(Generic[T]):
             self._spool.add(parcel)
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            self._link.tell(f"the spool cannot be written ({reason}); what waits, waits in memory")
+            self.link.tell(f"the spool cannot be written ({reason}); what waits, waits in memory")
             return False
         return True
 
@@ -380,7 +411,7 @@ class Outbox(Generic[T]):
         return not self._stopped and time.monotonic() >= self._try_at
 
     def _post(self, parcel: Parcel) -> Answer:
-        answer = self._link.post(parcel.packed, max(0.0, self._close_by - time.monotonic()))
+        answer = self.link.post(parcel.packed, max(0.0, self._close_by - time.monotonic()))
         self._is_down = answer.kind == "later"
         if self._is_down:
             self._try_failed = True
@@ -448,5 +479,5 @@ class Outbox(Generic[T]):
         lost = sum(losses.values())
         if lost > self._told:
             reasons = ", ".join(f"{reason} {count}" for reason, count in losses.items())
-            if self._link.tell(f"{lost} items dropped so far ({reasons})"):
+            if self.link.tell(f"{lost} items dropped so far ({reasons})"):
                 self._told = lost

@@ -88,6 +88,8 @@ class Link:
         self._compress = COMPRESS[otlp.compression]
         self._headers = _headers(otlp)
         self._tls = _tls(otlp)
+        #: Told how many seconds each request took, and what became of it; whoever measures it sets it.
+        self.observe: Callable[[float, Answer], None] = lambda seconds, answer: None
         self._path = urllib3.util.parse_url(otlp.endpoint).request_uri
         self._response = _response_type(signal)
         self._connect()
@@ -119,7 +121,9 @@ class Link:
             packed: What `pack` returned, here or in another process with other settings.
             timeout: Seconds to wait at most, if the setting allows more.
         """
+        began = time.perf_counter()
         answer = self._answer(packed, min(timeout, self._otlp.timeout))
+        self.observe(time.perf_counter() - began, answer)
         if answer.kind == "later":
             self._outage.goes_on(answer.reason)
         elif answer.kind == "refused":

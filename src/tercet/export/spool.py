@@ -125,8 +125,13 @@ class Spool:
         self._keep_limits()
 
     def bytes(self) -> int:
-        """Count the bytes that wait."""
-        return sum(size for _, size in self._files())
+        """Count the bytes that wait, of all processes."""
+        total = 0
+        with suppress(OSError), os.scandir(self._directory) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_size if _NAME.fullmatch(entry.name) else 0
+        return total
 
     def take(self) -> Iterator["Claim"]:
         """Walk through what waits, oldest first, leaving out what another process is sending."""

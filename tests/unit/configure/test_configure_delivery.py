@@ -35,6 +35,7 @@ def test_the_queue_is_as_long_as_the_setting_says(signal, item):
     for _ in range(5):
         outbox.put("item")
     assert measured({signal: outbox}) == {
+        ("tercet.export.created", signal): 5,
         ("tercet.export.items", signal, "delivered"): 0,
         ("tercet.export.items", signal, "queue_full"): 2,
         ("tercet.export.waiting", signal): 3,

@@ -12,6 +12,8 @@ import os, signal, sys, threading
 from tercet.configure.exit import setup_exit
 def shutdown():
     os.write(1, b"shut down\\n")
+def flush():
+    os.write(1, b"flushed\\n")
 """
 TERMINATE = "os.kill(os.getpid(), signal.SIGTERM)\nsignal.pause()"
 
@@ -27,24 +29,24 @@ def ended(code):
 
 def test_the_end_of_the_program():
     """Once."""
-    assert ended("setup_exit(shutdown)") == (0, ["shut down"])
+    assert ended("setup_exit(shutdown, flush)") == (0, ["shut down"])
 
 
 def test_sys_exit_keeps_its_code():
     """Nothing of it is ours."""
-    assert ended("setup_exit(shutdown); sys.exit(3)") == (3, ["shut down"])
+    assert ended("setup_exit(shutdown, flush); sys.exit(3)") == (3, ["shut down"])
 
 
 def test_sigterm_ends_the_process_as_it_would_have():
     """After the shutdown: its parent sees the signal."""
-    code, lines = ended(f"setup_exit(shutdown)\n{TERMINATE}")
+    code, lines = ended(f"setup_exit(shutdown, flush)\n{TERMINATE}")
     assert (code, lines) == (-signal.SIGTERM, ["shut down"])
 
 
 def test_sigterm_ends_the_process_although_the_shutdown_fails():
     """A failure must not keep it alive."""
     process = subprocess.run(
-        [sys.executable, "-c", f"{PRELUDE}\nsetup_exit(lambda: 1 / 0)\n{TERMINATE}"],
+        [sys.executable, "-c", f"{PRELUDE}\nsetup_exit(lambda: 1 / 0, flush)\n{TERMINATE}"],
         capture_output=True,
         timeout=20,
         check=False,
@@ -53,23 +55,54 @@ def test_sigterm_ends_the_process_although_the_shutdown_fails():
 
 
 def test_whoever_has_taken_sigterm_keeps_it():
-    """It ends by itself, and the shutdown comes then."""
+    """What is waiting is sent first, for it may end the process at once; the shutdown comes in the end."""
     taken = "signal.signal(signal.SIGTERM, lambda *_: (print('mine', flush=True), sys.exit(5)))"
-    assert ended(f"{taken}\nsetup_exit(shutdown)\n{TERMINATE}") == (5, ["mine", "shut down"])
+    assert ended(f"{taken}\nsetup_exit(shutdown, flush)\n{TERMINATE}") == (
+        5,
+        ["flushed", "mine", "shut down"],
+    )
+
+
+def test_whoever_has_taken_sigterm_may_end_at_once():
+    """Nothing is lost then."""
+    taken = "signal.signal(signal.SIGTERM, lambda *_: os._exit(5))"
+    assert ended(f"{taken}\nsetup_exit(shutdown, flush)\n{TERMINATE}") == (5, ["flushed"])
+
+
+def test_whoever_takes_sigterm_later_has_it():
+    """And ends the process in its own way."""
+    taken = "signal.signal(signal.SIGTERM, lambda *_: (print('mine', flush=True), sys.exit(5)))"
+    assert ended(f"setup_exit(shutdown, flush)\n{taken}\n{TERMINATE}") == (5, ["mine", "shut down"])
+
+
+def test_whoever_takes_sigterm_later_may_call_who_had_it():
+    """The process goes on as if nobody had had it."""
+    taken = """
+earlier = signal.getsignal(signal.SIGTERM)
+signal.signal(signal.SIGTERM, lambda *each: (print("mine", flush=True), earlier(*each)))
+os.kill(os.getpid(), signal.SIGTERM)
+print("alive", flush=True)
+"""
+    assert ended(f"setup_exit(shutdown, flush)\n{taken}") == (0, ["mine", "flushed", "alive", "shut down"])
 
 
 def test_whoever_ignores_sigterm_goes_on_ignoring_it():
     """Then it does not end."""
     ignored = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    code = (
-        f"{ignored}\nsetup_exit(shutdown)\nos.kill(os.getpid(), signal.SIGTERM)\nprint('alive', flush=True)"
-    )
+    code = f"""
+{ignored}
+setup_exit(shutdown, flush)
+os.kill(os.getpid(), signal.SIGTERM)
+print("alive", flush=True)
+"""
     assert ended(code) == (0, ["alive", "shut down"])
 
 
 def test_another_thread_may_set_up():
     """It cannot take signals; the end of the program is still seen."""
-    code = "thread = threading.Thread(target=setup_exit, args=(shutdown,)); thread.start(); thread.join()"
+    code = (
+        "thread = threading.Thread(target=setup_exit, args=(shutdown, flush)); thread.start(); thread.join()"
+    )
     assert ended(code) == (0, ["shut down"])
 
 
@@ -77,10 +110,41 @@ def test_another_thread_may_set_up():
 def test_a_child_ends_as_its_parent_does():
     """Both shut down, each once."""
     code = f"""
-setup_exit(shutdown)
+setup_exit(shutdown, flush)
 child = os.fork()
 if child == 0:
     {TERMINATE.replace(chr(10), chr(10) + "    ")}
 os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0x7F)
 """
     assert ended(code) == (-signal.SIGTERM & 0x7F, ["shut down"])
+
+
+FORKING = """
+import multiprocessing
+def work():
+    print("worked", flush=True)
+if __name__ == "__main__":
+    context = multiprocessing.get_context("{how}")
+    {setup}
+    process = context.Process(target=work)
+    process.start()
+    process.join()
+    os.write(1, b"joined\\n")
+    os._exit(process.exitcode)
+"""
+
+
+@pytest.mark.parametrize("package", ["multiprocessing", "billiard"])
+def test_a_child_of_multiprocessing_shuts_down(package):
+    """Although it ends without `atexit`."""
+    pytest.importorskip(package)
+    code = FORKING.format(how="fork", setup="setup_exit(shutdown, flush)")
+    assert ended(code.replace("multiprocessing", package)) == (0, ["worked", "shut down", "joined"])
+
+
+def test_a_child_of_multiprocessing_that_sets_itself_up_shuts_down():
+    """Its finalizers have been asked for by then."""
+    code = FORKING.format(how="fork", setup="pass").replace(
+        "def work():", "def work():\n    setup_exit(shutdown, flush)"
+    )
+    assert ended(code) == (0, ["worked", "shut down", "joined"])

@@ -1,0 +1,104 @@
+"""A forked child counts and sends for itself: what the SDK leaves to it of its parent is taken away.
+
+The SDK gives a child its parent's sums, so that they would be counted twice, and its parent's locks, which
+nobody frees where a thread of the parent held them. And it gives a child an instance id of its own, but not
+one in which its user's is to be seen. All of this is upstream's inside: where it is not as it was, nothing is
+done, and the child has what upstream gives it.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, Resource, ServiceInstanceIdResourceDetector
+
+
+class PeriodicReader(PeriodicExportingMetricReader):
+    """Collect and export in intervals; in a forked child only after its state has been renewed."""
+
+    def _at_fork_reinit(self) -> None:
+        """Wait for `renew_in_children`: upstream would collect what the parent has counted."""
+
+    def start_anew(self) -> None:
+        """Collect in a forked child, from a thread of its own and with locks that nobody holds."""
+        self._export_lock = threading.Lock()
+        self._shutdown_event = threading.Event()
+        if not self._shutdown:
+            super()._at_fork_reinit()  # type: ignore[no-untyped-call] # upstream's
+
+
+def renew_in_children(providers: Sequence[Any], readers: Sequence[MetricReader]) -> None:
+    """Renew, in each child forked from now on, what the SDK has of its parent.
+
+    Args:
+        providers: Of all signals, each with a resource.
+        readers: Of metrics; a list that grows later is followed.
+    """
+    given = _given_instance_id(providers)
+
+    def renew() -> None:
+        # The order matters: as soon as a reader starts, it collects.
+        for consumer in _consumers(providers, readers):
+            with suppress(AttributeError):
+                _renew_consumer(consumer)
+        for provider in providers:
+            with suppress(AttributeError, TypeError):
+                _renew_meters(provider)
+            if given is not None:
+                with suppress(AttributeError, TypeError):
+                    provider._update_resource(Resource({SERVICE_INSTANCE_ID: f"{given}-{os.getpid()}"}))
+        for reader in readers:
+            if isinstance(reader, PeriodicReader):
+                reader.start_anew()
+
+    if hasattr(os, "register_at_fork"):  # Windows forks nothing.
+        os.register_at_fork(after_in_child=renew)
+
+
+def _consumers(providers: Sequence[Any], readers: Sequence[MetricReader]) -> list[Any]:
+    """Find what the measurements go to, an adopted provider's too."""
+    found = [getattr(getattr(reader, "_collect", None), "__self__", None) for reader in readers]
+    found += [getattr(provider, "_measurement_consumer", None) for provider in providers]
+    return list({id(each): each for each in found if each is not None}.values())
+
+
+def _renew_consumer(consumer: Any) -> None:
+    """Free its locks and forget its sums; both come back with the next measurement of each instrument."""
+    storages = [each for each in consumer._reader_storages.values() if _is_known(each)]
+    if isinstance(consumer._lock, _LOCK):
+        consumer._lock = threading.Lock()
+    for storage in storages:
+        storage._instrument_view_instrument_matches = {}
+        storage._lock = threading.RLock()
+
+
+def _is_known(storage: Any) -> bool:
+    return isinstance(storage._instrument_view_instrument_matches, dict) and isinstance(storage._lock, _RLOCK)
+
+
+def _renew_meters(provider: Any) -> None:
+    for meter in dict(getattr(provider, "_meters", {})).values():
+        if hasattr(meter, "_instrument_registration_lock"):
+            meter._instrument_registration_lock = threading.Lock()
+
+
+def _resource(provider: Any) -> Resource:
+    found: Resource = getattr(provider, "_resource", None) or provider._sdk_config.resource
+    return found
+
+
+def _given_instance_id(providers: Sequence[Any]) -> str | None:
+    """Return the instance id that a user chose, if one did; the SDK's own is replaced in each child."""
+    with suppress(Exception):
+        detected = ServiceInstanceIdResourceDetector().detect().attributes[SERVICE_INSTANCE_ID]
+        for provider in providers:
+            named = _resource(provider).attributes.get(SERVICE_INSTANCE_ID, detected)
+            if named != detected:
+                return str(named)
+    return None
+
+
+_LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
