@@ -75,6 +75,7 @@ class _Finalizing:
         self._asked: set[str] = set()
         if any(_is_child(name) for name in _FORKERS):
             _finalize(self)
+        self._ask()  # A child of a fork server is set up before it begins to be one.
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._ask)
 

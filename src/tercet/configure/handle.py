@@ -4,6 +4,7 @@ import logging
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -69,6 +70,8 @@ class Observability:
         self._prometheus: PrometheusReader | None = None
         self._server: PrometheusServer | None = None
         self._spent = self._spent_at = 0.0
+        self._ending: _SideBySide | None = None
+        self._is_told = False
 
     def force_flush(self, timeout: float = 5.0) -> bool:
         """Send what is waiting, all signals at once.
@@ -81,7 +84,7 @@ class Observability:
         """
         if self._pipeline is None:
             return True
-        return _all_done([_flushing(part) for part in _parts(self._pipeline)], timeout)
+        return _SideBySide([_flushing(part) for part in _parts(self._pipeline)], timeout).run()
 
     def flush_at_end(self) -> None:
         """Send what is waiting when an application ends; the time counts as part of the shutdown."""
@@ -104,7 +107,7 @@ class Observability:
         return max(0.0, self.settings.shutdown_timeout - self._spent)
 
     def shutdown(self, timeout: float | None = None) -> bool:
-        """Send what is waiting and stop; safe to call twice.
+        """Send what is waiting and stop; safe to call twice, also by a signal's handler while it goes on.
 
         Args:
             timeout: Seconds to wait at most, over all signals; the setting `shutdown_timeout` when not given.
@@ -112,14 +115,17 @@ class Observability:
         Returns:
             Whether everything was sent in time; what was not is lost, and a line on stderr says so.
         """
-        if self._pipeline is None or self.is_shut_down:
+        if self._pipeline is None:
             return True
-        self.is_shut_down = True
-        if self._server is not None:
-            self._server.close()
-        timeout = self._left() if timeout is None else timeout
-        done = _all_done([_closing(part) for part in _parts(self._pipeline)], timeout)
-        if not done and sys.stderr is not None:
+        if not self.is_shut_down:
+            timeout = self._left() if timeout is None else timeout
+            self._ending = _SideBySide([_closing(part) for part in _parts(self._pipeline)], timeout)
+            self.is_shut_down = True
+            if self._server is not None:
+                self._server.close()
+        done = self._ending is None or self._ending.run()
+        if not done and not self._is_told and sys.stderr is not None:
+            self._is_told = True
             sys.stderr.write("tercet: not all telemetry was delivered before the process ended.\n")
         return done
 
@@ -214,25 +220,46 @@ def _closing(part: Any) -> Action:
     return lambda seconds: part.shutdown(timeout_millis=int(seconds * 1000))
 
 
-def _all_done(actions: Sequence[Action], timeout: float) -> bool:
-    """Run the actions side by side, and wait until all are done or the time is up."""
-    deadline = time.monotonic() + timeout
-    results: list[bool] = []
-    threads = [threading.Thread(target=_note, args=(each, timeout, results), daemon=True) for each in actions]
-    for thread, action in zip(threads, actions, strict=True):
+class _SideBySide:
+    """Actions that run at the same time, for a limited one.
+
+    A signal's handler may run them while its own thread is about to: each is done once, and both wait.
+    """
+
+    def __init__(self, actions: Sequence[Action], timeout: float) -> None:
+        self._actions = deque(actions)
+        self._count = len(actions)
+        self._deadline = time.monotonic() + timeout
+        self._results: list[bool] = []
+        self._changed = threading.Condition()
+
+    def run(self) -> bool:
+        """Start what nobody has begun, wait for all of it in time, and say whether it went well."""
+        for _ in range(len(self._actions)):
+            try:
+                threading.Thread(target=self._act, daemon=True).start()
+            except RuntimeError:  # Python 3.12.0 to 3.12.2 start no threads at exit.
+                self._act()
+        with self._changed:
+            is_done = self._changed.wait_for(
+                lambda: len(self._results) == self._count, max(0.0, self._deadline - time.monotonic())
+            )
+        return is_done and all(self._results)
+
+    def _act(self) -> None:
         try:
-            thread.start()
-        except RuntimeError:  # Python 3.12.0 to 3.12.2 start no threads at exit.
-            _note(action, max(0.0, deadline - time.monotonic()), results)
-    for thread in threads:
-        if thread.ident is not None:
-            thread.join(max(0.0, deadline - time.monotonic()))
-    return len(results) == len(actions) and all(results)
+            action = self._actions.popleft()
+        except IndexError:
+            return
+        result = _result(action, max(0.0, self._deadline - time.monotonic()))
+        with self._changed:
+            self._results.append(result)
+            self._changed.notify_all()
 
 
-def _note(action: Action, seconds: float, results: list[bool]) -> None:
+def _result(action: Action, seconds: float) -> bool:
     try:
-        results.append(action(seconds) is not False)
+        return action(seconds) is not False
     except Exception as error:
         logger.warning("Telemetry could not be sent: %r", error)
-        results.append(False)
+        return False
