@@ -24,6 +24,7 @@ from tercet.export.link import Answer, Link
 from tercet.export.otlp import temporality
 from tercet.export.points import PostedPoints
 from tercet.export.spool import Limits, Spool
+from tercet.export.weight import weight
 
 T = TypeVar("T")
 Spooled = Literal["traces", "logs"]
@@ -43,9 +44,11 @@ def build_outbox(signal: Spooled, settings: Settings, encode: Callable[[Sequence
         link,
         encode,
         functools.partial(halved, signal=signal, pack=link.pack),
+        weigh=weight,
         queue_size=getattr(settings, f"{item}_queue_size"),
         batch_size=getattr(settings, f"{item}_batch_size"),
         delay=getattr(settings, f"{item}_export_delay"),
+        batch_bytes=settings.export_batch_bytes,
         max_bytes=settings.export_max_bytes,
         spool=_build_spool(signal, settings),
     )

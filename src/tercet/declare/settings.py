@@ -109,6 +109,7 @@ class Settings:
     otlp_insecure: bool = _otlp(False, parse.boolean, "INSECURE", about="gRPC without TLS when the endpoint has no scheme that says so.")
 
     export_max_bytes: int = _row(16 * 1024**2, parse.whole(1024, 2**40, "Write 16777216."), "TERCET_EXPORT_MAX_BYTES", about="Bytes of each signal that may wait in memory while the collector is away; the oldest go beyond.")
+    export_batch_bytes: int = _row(4 * 1024**2, parse.whole(1024, 2**30, "Write 4194304."), "TERCET_EXPORT_BATCH_BYTES", about="Bytes of spans or log records in one export before compression, at most, unless a single one has more.")
     spool_directory: str | None = _row(None, parse.optional(parse.text), "TERCET_SPOOL_DIRECTORY", about="Directory where spans and logs wait while the collector is away; in memory when unset.")
     spool_max_bytes: int = _row(256 * 1024**2, parse.whole(1024, 2**40, "Write 268435456."), "TERCET_SPOOL_MAX_BYTES", about="Bytes of each signal that may wait on disk, over all processes.")
     spool_max_files: int = _row(10_000, parse.whole(1, 1_000_000, "Write 10000."), "TERCET_SPOOL_MAX_FILES", about="Requests of each signal that may wait on disk, over all processes.")

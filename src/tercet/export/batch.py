@@ -33,6 +33,8 @@ _DELIVERING = 0.85
 _ENDING = 0.9
 # An application that seeds Python's own generator counts on what it gives.
 _random = random.SystemRandom()
+# Up to here the number of items bounds their bytes; to count all of them would cost each request a lock.
+_LIGHT = 4 * 1024
 _TOLD_BY_LINK = frozenset({"refused", "rejected"})
 
 
@@ -86,10 +88,13 @@ class Outbox(Generic[T]):
         link: Where requests go.
         encode: From items to the bytes of one request.
         halve: From a request that is too large to two smaller ones; none when it is one item.
+        weigh: From an item to the bytes that it holds, roughly.
         queue_size: Items that may wait; more are dropped and counted.
         batch_size: Items in one request, at most.
+        batch_bytes: Bytes in one request before it is packed, at most, unless a single item has more.
         delay: Seconds that an item waits for company.
-        max_bytes: Bytes that may wait in memory; the oldest are dropped beyond, and counted.
+        max_bytes: Bytes of packed requests that may wait in memory, of which the oldest are dropped beyond;
+            and as many bytes of items that hold more than 4 KiB each, of which the newest are.
         spool: Where requests wait while the collector is away; in memory when not given.
     """
 
@@ -100,8 +105,10 @@ class Outbox(Generic[T]):
         encode: Callable[[Sequence[T]], bytes],
         halve: Callable[[bytes], Sequence[Parcel]],
         *,
+        weigh: Callable[[T], int] = lambda item: 0,
         queue_size: int,
         batch_size: int,
+        batch_bytes: int = 2**62,
         delay: float,
         max_bytes: int,
         spool: Spool | None = None,
@@ -110,6 +117,8 @@ class Outbox(Generic[T]):
         self.link = link
         self._encode = encode
         self._halve = halve
+        self._weigh = weigh
+        self._batch_bytes = batch_bytes
         self._queue_size = queue_size
         self._batch_size = min(batch_size, queue_size)
         self._delay = delay
@@ -133,6 +142,7 @@ class Outbox(Generic[T]):
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._queue: deque[T] = deque()
         self._packing = 0
+        self._heavy_bytes = self._heavy_packing = 0
         self._waiting: deque[Parcel] = deque()
         self._waiting_bytes = 0
         self._claims: Iterator[Claim] | None = None
@@ -156,6 +166,10 @@ class Outbox(Generic[T]):
         if self._closed or len(items) >= self._queue_size:
             self._drop("shutdown" if self._closed else "queue_full", 1)
             return
+        weight = self._weigh(item)
+        if weight > _LIGHT and not self._may_hold(weight):
+            self._drop("too_many_bytes", 1)
+            return
         items.append(item)
         # Of two threads that append at once both may see the higher length: the next multiple wakes then.
         if not len(items) % self._batch_size:
@@ -166,7 +180,17 @@ class Outbox(Generic[T]):
     def refuse(self, reason: str, error: Exception) -> None:
         """Count one item that cannot be taken in, and say why, at most once a minute."""
         self._drop(reason, 1)
-        self._link.tell(f"one item could not be encoded ({type(error).__name__})")
+        self.link.tell(f"one item could not be encoded ({type(error).__name__})")
+
+    def _may_hold(self, weight: int) -> bool:
+        """Take a heavy item's bytes into account, if there is room for them."""
+        with self._moved:
+            if self._heavy_bytes + weight > self._max_bytes:
+                return False
+            self._heavy_bytes += weight
+            if self._heavy_bytes - self._heavy_packing >= self._batch_bytes:
+                self._wake.put(False)
+            return True
 
     def account(self) -> Account:
         """Say what became of all items that were put in; what others have left on disk is no one's here."""
@@ -307,11 +331,18 @@ class Outbox(Generic[T]):
                 self._keep(parcel)
             with self._moved:
                 self._lose("encode_failed", self._packing)
-                self._packing = 0
+                self._heavy_bytes -= self._heavy_packing
+                self._packing = self._heavy_packing = 0
 
     def _next_items(self) -> list[T]:
         with self._moved:
-            items = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_size))]
+            items: list[T] = []
+            left = self._batch_bytes
+            while self._queue and len(items) < self._batch_size and left > 0:
+                items.append(self._queue.popleft())
+                weight = self._weigh(items[-1])
+                left -= weight
+                self._heavy_packing += weight if weight > _LIGHT else 0
             self._packing = len(items)
         return items
 

@@ -31,6 +31,7 @@ SAMPLES = {
     "otlp_client_certificate": ("a", "b", "b", "'c'", "c", 5, None),
     "otlp_insecure": (True, "1", True, "true", True, "maybe", "maybe"),
     "export_max_bytes": (2048, "4096", 4096, "8192", 8192, 1, "much"),
+    "export_batch_bytes": (2048, "4096", 4096, "8192", 8192, 1, "much"),
     "spool_directory": ("a", "b", "b", "'c'", "c", 5, None),
     "spool_max_bytes": (2048, "4096", 4096, "8192", 8192, 1, "much"),
     "spool_max_files": (1, "2", 2, "3", 3, 0, "many"),
