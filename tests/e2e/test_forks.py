@@ -9,7 +9,7 @@ from receiver import Received, Receiver
 from service import started
 
 Environment = Callable[..., dict[str, str]]
-FORKS = 200
+FORKS = 1_000
 
 
 def children(received: Received) -> dict[str, Counter[str]]:
@@ -37,7 +37,11 @@ def test_a_thousand_forks_are_a_thousand_children(
     receiver: Receiver, environment: Environment, apps: Path
 ) -> None:
     """While threads measure, trace, log, collect and export; each child in all signals, once, as itself."""
-    settings = environment(receiver.endpoint, OTEL_METRIC_EXPORT_INTERVAL="20", OTEL_SERVICE_INSTANCE="x")
+    settings = environment(
+        receiver.endpoint,
+        OTEL_METRIC_EXPORT_INTERVAL="20",
+        OTEL_RESOURCE_ATTRIBUTES="service.instance.id=blue",
+    )
     with started([sys.executable, "forker.py", str(FORKS)], settings, apps) as forker:
         forker.stdout.wait_for(lambda lines: lines, 170)
         assert forker.stdout.so_far() == ["hung 0"], forker.said()
@@ -45,4 +49,5 @@ def test_a_thousand_forks_are_a_thousand_children(
         assert [set(each.values()) for each in heard.values()] == [{1}] * 4
         assert {name: len(each) for name, each in heard.items()} == dict.fromkeys(heard, FORKS), forker.said()
         assert len({frozenset(each) for each in heard.values()}) == 1
+        assert all(name.startswith("blue-") for name in heard["spans"])
         assert forker.stderr.so_far() == []

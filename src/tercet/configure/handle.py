@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from tercet.configure.delivery import Exporting
 from tercet.declare.settings import Settings
 from tercet.emit.logs import LogStream
 from tercet.errors import SetupError
+from tercet.export import native
 from tercet.export.correlation import Correlated
 from tercet.export.forked import PeriodicReader
 from tercet.export.points import PostedPoints
@@ -231,13 +231,13 @@ class _SideBySide:
         self._count = len(actions)
         self._deadline = time.monotonic() + timeout
         self._results: list[bool] = []
-        self._changed = threading.Condition()
+        self._changed = native.Condition()
 
     def run(self) -> bool:
         """Start what nobody has begun, wait for all of it in time, and say whether it went well."""
         for _ in range(len(self._actions)):
             try:
-                threading.Thread(target=self._act, daemon=True).start()
+                native.start_thread(self._act)
             except RuntimeError:  # Python 3.12.0 to 3.12.2 start no threads at exit.
                 self._act()
         with self._changed:

@@ -41,8 +41,8 @@ def build_metric_readers(settings: Settings) -> list[MetricReader]:
     return [
         PeriodicReader(
             _build_exporter(name, settings),
-            export_interval_millis=settings.metric_export_interval * 1000,
-            export_timeout_millis=settings.metric_export_timeout * 1000,
+            interval=settings.metric_export_interval,
+            timeout=settings.metric_export_timeout,
         )
         for name in exporter_names("metrics", settings)
     ]

@@ -9,7 +9,6 @@ import math
 import os
 import queue
 import random
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Generic, Protocol, TypeVar
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
+from tercet.export import native
 from tercet.export.link import Answer
 from tercet.export.spool import Claim, Parcel, Spool
 
@@ -136,17 +136,17 @@ class Outbox(Generic[T]):
     def _start_empty(self) -> None:
         # Held whenever items move on, so that what moves is neither missed nor counted twice.
         # A signal's handler may put an item in while its own thread holds it: a condition's lock allows that.
-        self._moved = threading.Condition()
-        self._starting = threading.Lock()
+        self._moved = native.Condition()
+        self._starting = native.Lock()
         # Unlike an event's, its `put` can be interrupted by a signal's handler that puts, too.
-        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._wake: queue.SimpleQueue[bool] = native.SimpleQueue()
         self._queue: deque[T] = deque()
         self._packing = 0
         self._heavy_bytes = self._heavy_packing = 0
         self._waiting: deque[Parcel] = deque()
         self._waiting_bytes = 0
         self._claims: Iterator[Claim] | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: native.Joinable | None = None
         self._stopped = self._given_up = False
         self._close_by = math.inf
         self._is_down = False
@@ -244,9 +244,7 @@ class Outbox(Generic[T]):
         if self._starting.acquire(blocking=False):
             try:
                 if self._thread is None:
-                    thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                    thread.start()
-                    self._thread = thread
+                    self._thread = native.start_thread(self._run, self._name)
             except RuntimeError:  # There are too many; and Python 3.12.0 to 3.12.2 start none at exit.
                 return False
             finally:

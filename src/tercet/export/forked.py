@@ -6,28 +6,57 @@ one in which its user's is to be seen. All of this is upstream's inside: where i
 done, and the child has what upstream gives it.
 """
 
+import logging
+import math
 import os
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, Resource, ServiceInstanceIdResourceDetector
+
+from tercet.export import native
+
+logger = logging.getLogger("tercet.export")
 
 
 class PeriodicReader(PeriodicExportingMetricReader):
-    """Collect and export in intervals; in a forked child only after its state has been renewed."""
+    """Collect and export in intervals, from a thread of its own in each process.
 
-    def _at_fork_reinit(self) -> None:
-        """Wait for `renew_in_children`: upstream would collect what the parent has counted."""
+    Upstream starts its thread in a forked child before what its parent has counted is forgotten.
+    """
+
+    def __init__(self, exporter: MetricExporter, *, interval: float, timeout: float) -> None:
+        """Start.
+
+        Args:
+            exporter: Where it goes.
+            interval: Seconds between two collections.
+            timeout: Seconds for one.
+        """
+        super().__init__(exporter, math.inf, timeout * 1000)  # upstream's way to start no thread
+        self._export_interval_millis = interval * 1000
+        self.start_anew()
 
     def start_anew(self) -> None:
-        """Collect in a forked child, from a thread of its own and with locks that nobody holds."""
-        self._export_lock = threading.Lock()
-        self._shutdown_event = threading.Event()
+        """Collect from a new thread, with locks that nobody holds."""
+        self._export_lock = native.Lock()
+        self._shutdown_event: Any = native.Event()
         if not self._shutdown:
-            super()._at_fork_reinit()  # type: ignore[no-untyped-call] # upstream's
+            self._daemon_thread: Any = native.start_thread(self._tick, "tercet-metrics")
+
+    def _tick(self) -> None:
+        stopped = self._shutdown_event
+        while not stopped.wait(self._export_interval_millis / 1000):
+            self._attempt()
+        self._attempt()
+
+    def _attempt(self) -> None:
+        try:
+            self.collect(timeout_millis=self._export_timeout_millis)
+        except Exception as error:  # One that fails must not be the last.
+            logger.warning("Metrics could not be collected: %r", error)
 
 
 def renew_in_children(providers: Sequence[Any], readers: Sequence[MetricReader]) -> None:
@@ -68,21 +97,22 @@ def _consumers(providers: Sequence[Any], readers: Sequence[MetricReader]) -> lis
 def _renew_consumer(consumer: Any) -> None:
     """Free its locks and forget its sums; both come back with the next measurement of each instrument."""
     storages = [each for each in consumer._reader_storages.values() if _is_known(each)]
-    if isinstance(consumer._lock, _LOCK):
-        consumer._lock = threading.Lock()
+    if hasattr(consumer._lock, "acquire"):
+        consumer._lock = native.Lock()
     for storage in storages:
         storage._instrument_view_instrument_matches = {}
-        storage._lock = threading.RLock()
+        storage._lock = native.RLock()
 
 
 def _is_known(storage: Any) -> bool:
-    return isinstance(storage._instrument_view_instrument_matches, dict) and isinstance(storage._lock, _RLOCK)
+    matches = storage._instrument_view_instrument_matches
+    return isinstance(matches, dict) and hasattr(storage._lock, "acquire")
 
 
 def _renew_meters(provider: Any) -> None:
     for meter in dict(getattr(provider, "_meters", {})).values():
         if hasattr(meter, "_instrument_registration_lock"):
-            meter._instrument_registration_lock = threading.Lock()
+            meter._instrument_registration_lock = native.Lock()
 
 
 def _resource(provider: Any) -> Resource:
@@ -99,6 +129,3 @@ def _given_instance_id(providers: Sequence[Any]) -> str | None:
             if named != detected:
                 return str(named)
     return None
-
-
-_LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())

@@ -1,0 +1,117 @@
+"""Points of metrics: each is delivered, or dropped and counted."""
+
+import os
+
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExportResult
+
+from tercet.export.halves import halved
+from tercet.export.link import Answer
+from tercet.export.points import PostedPoints
+
+SUCCESS, FAILURE = MetricExportResult.SUCCESS, MetricExportResult.FAILURE
+
+
+class Link:
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.sent = []
+        self.told = []
+        self.observe = None
+
+    def pack(self, body):
+        return body
+
+    def post(self, packed, timeout=float("inf")):
+        answer = self.answers.pop(0) if self.answers else Answer("delivered")
+        if answer.kind == "delivered":
+            self.sent.append(ExportMetricsServiceRequest.FromString(packed))
+        return answer
+
+    def tell(self, what):
+        self.told.append(what)
+        return True
+
+
+def collected():
+    """Five points of two metrics."""
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
+    counter, histogram = meter.create_counter("counter"), meter.create_histogram("histogram")
+    for number in range(3):
+        counter.add(1, {"number": number})
+    for number in range(2):
+        histogram.record(1, {"number": number})
+    return reader.get_metrics_data()
+
+
+def exporter(*answers):
+    link = Link(*answers)
+    return link, PostedPoints(
+        link, lambda packed: halved(packed, "metrics", link.pack), temporality={}, timeout=10
+    )
+
+
+def points(request):
+    metrics = request.resource_metrics[0].scope_metrics[0].metrics
+    return {metric.name: len(getattr(metric, metric.WhichOneof("data")).data_points) for metric in metrics}
+
+
+@pytest.mark.parametrize(
+    ("answer", "result", "delivered", "dropped"),
+    [
+        (Answer("delivered"), SUCCESS, 5, {}),
+        (Answer("delivered", "too old", None, 2), SUCCESS, 3, {"rejected": 2}),
+        (Answer("delivered", "all", None, 99), SUCCESS, 0, {"rejected": 5}),
+        (Answer("later", "HTTP 503"), FAILURE, 0, {"unavailable": 5}),
+        (Answer("refused", "HTTP 400"), FAILURE, 0, {"refused": 5}),
+    ],
+)
+def test_every_point_is_counted(answer, result, delivered, dropped):
+    """As delivered, or as dropped by reason."""
+    _, points_exporter = exporter(answer)
+    assert points_exporter.export(collected()) is result
+    account = points_exporter.account()
+    assert (account.created, account.delivered, account.dropped) == (5, delivered, dropped)
+
+
+def test_what_is_too_large_is_halved():
+    """Down to single points; the one that is too large alone is dropped."""
+    large = Answer("too_large")
+    link, points_exporter = exporter(large, large, large)
+    assert points_exporter.export(collected()) is FAILURE
+    assert [points(request) for request in link.sent] == [
+        {"counter": 1},
+        {"counter": 1, "histogram": 2},
+    ]
+    assert points_exporter.account().dropped == {"too_large": 1}
+
+
+def test_what_cannot_be_encoded_is_counted():
+    """And said."""
+    link, points_exporter = exporter()
+    data = collected()
+    object.__setattr__(data.resource_metrics[0].scope_metrics[0].metrics[0], "name", 5)
+    assert points_exporter.export(data) is FAILURE
+    assert points_exporter.account().dropped == {"encode_failed": 5}
+    assert link.told == ["a collection could not be encoded (TypeError)"]
+
+
+def test_there_is_nothing_to_flush_or_close():
+    """Each export is sent at once."""
+    _, points_exporter = exporter()
+    points_exporter.shutdown()
+    assert points_exporter.force_flush()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks nothing")
+def test_a_child_counts_from_zero():
+    """What its parent has sent is its parent's."""
+    _, points_exporter = exporter()
+    points_exporter.export(collected())
+    child = os.fork()
+    if child == 0:
+        os._exit(points_exporter.account().created)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
