@@ -39,7 +39,7 @@ def test_a_thousand_forks_are_a_thousand_children(
     """While threads measure, trace, log, collect and export; each child in all signals, once, as itself."""
     settings = environment(
         receiver.endpoint,
-        OTEL_METRIC_EXPORT_INTERVAL="20",
+        OTEL_METRIC_EXPORT_INTERVAL="50",
         OTEL_RESOURCE_ATTRIBUTES="service.instance.id=blue",
     )
     with started([sys.executable, "forker.py", str(FORKS)], settings, apps) as forker:

@@ -6,7 +6,6 @@ one in which its user's is to be seen. All of this is upstream's inside: where i
 done, and the child has what upstream gives it.
 """
 
-import logging
 import math
 import os
 from collections.abc import Sequence
@@ -17,8 +16,7 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, Perio
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, Resource, ServiceInstanceIdResourceDetector
 
 from tercet.export import native
-
-logger = logging.getLogger("tercet.export")
+from tercet.export.link import say
 
 
 class PeriodicReader(PeriodicExportingMetricReader):
@@ -56,7 +54,7 @@ class PeriodicReader(PeriodicExportingMetricReader):
         try:
             self.collect(timeout_millis=self._export_timeout_millis)
         except Exception as error:  # One that fails must not be the last.
-            logger.warning("Metrics could not be collected: %r", error)
+            say("Metrics could not be collected: %r", error)
 
 
 def renew_in_children(providers: Sequence[Any], readers: Sequence[MetricReader]) -> None:

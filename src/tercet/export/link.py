@@ -52,6 +52,12 @@ logger = logging.getLogger("tercet.export")
 codecs.lookup("idna")
 
 
+def say(message: str, *arguments: object) -> None:
+    """Write a warning; whatever the application's own filters and handlers do with it, sending goes on."""
+    with suppress(Exception):
+        logger.warning(message, *arguments)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What became of one request.
@@ -207,14 +213,12 @@ class Outage:
         elif now - self._began_at >= _TELL_EVERY or lasted >= _LASTING:
             self._is_told = True
             self._began_at = self._told_at = now
-            logger.warning(
-                "Cannot deliver %s: %s. %s when the collector is back.", self._what, reason, self._meanwhile
-            )
+            say("Cannot deliver %s: %s. %s when the collector is back.", self._what, reason, self._meanwhile)
 
     def is_over(self) -> None:
         """Take note of a try that the collector took."""
         if self._since is not None and self._is_told:
-            logger.warning("Delivering %s again, after %.0f s.", self._what, self._clock() - self._since)
+            say("Delivering %s again, after %.0f s.", self._what, self._clock() - self._since)
         self._since, self._is_told = None, False
 
     def tell(self, what: str) -> bool:
@@ -223,7 +227,7 @@ class Outage:
         if now - self._told_at < _TELL_EVERY:
             return False
         self._told_at = now
-        logger.warning("%s: %s.", self._what, what)
+        say("%s: %s.", self._what, what)
         return True
 
 

@@ -27,16 +27,16 @@ seconds = meter.create_histogram("seconds")
 def hammer() -> None:
     while True:
         for number in range(100):
-            seconds.record(number % 7, {"who": f"parent {number}"})
+            seconds.record(number % 7, {"who": f"parent {number % 10}"})
         with tracer.start_as_current_span("parent"):
             logger.info("parent")
-        time.sleep(0.002)  # it is the moments that count, not the load
+        time.sleep(0.01)  # it is the moments that count, not the load
 
 
 def collect() -> None:
     while True:
         observability.force_flush(5)
-        time.sleep(0.005)
+        time.sleep(0.05)
 
 
 def child(number: int) -> None:

@@ -1,6 +1,7 @@
 """The link: what each answer of a collector means, and what is said of it."""
 
 import gzip
+import logging
 import os
 import shutil
 import socket
@@ -302,3 +303,18 @@ def test_metrics_that_cannot_be_delivered_promise_no_more_than_they_keep(caplog)
     link.post(link.pack(b""), 1)
     (record,) = [each for each in caplog.records if each.name == "tercet.export"]
     assert record.getMessage().endswith("The sums go on, and are sent when the collector is back.")
+
+
+def test_an_application_whose_logging_raises_harms_no_delivery(collector):
+    """Its filters and handlers see the line, and what they do with it is their own."""
+
+    def refuse(_record):
+        raise RuntimeError("not here")
+
+    collector.answer = answering(503)
+    logger = logging.getLogger("tercet.export")
+    logger.addFilter(refuse)
+    try:
+        assert link_to(collector.url).post(BODY) == Answer("later", "HTTP 503")
+    finally:
+        logger.removeFilter(refuse)

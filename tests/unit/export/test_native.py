@@ -92,6 +92,6 @@ def test_gevent_changes_nothing(imports):
 
 def test_a_thread_that_gevent_has_renamed_ends_in_peace(monkeypatch):
     """Its entry is under the name that it had."""
-    monkeypatch.setattr(threading, "get_ident", lambda: -1)
+    monkeypatch.setattr(threading, "get_ident", lambda: 1)
     thread = native._Unpatched(target=lambda: None)
     thread._delete()
