@@ -90,8 +90,9 @@ def test_gevent_changes_nothing(imports):
     assert (process.stdout, process.stderr) == ("_Thread\n", "")
 
 
-def test_a_thread_that_gevent_has_renamed_ends_in_peace(monkeypatch):
+def test_a_thread_that_gevent_has_renamed_ends_in_peace():
     """Its entry is under the name that it had."""
-    monkeypatch.setattr(threading, "get_ident", lambda: 1)
-    thread = native._Unpatched(target=lambda: None)
+    thread, own = native._Unpatched(target=lambda: None), threading._active[threading.get_ident()]
     thread._delete()
+    thread._delete()  # nothing is there any more
+    threading._active[threading.get_ident()] = own
