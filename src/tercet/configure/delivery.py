@@ -1,11 +1,12 @@
 """From settings to what delivers spans and log records, and to the metrics that tell how it goes."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
-from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
 from tercet.declare.metric import (
     EXPORT_CREATED,
@@ -16,22 +17,21 @@ from tercet.declare.metric import (
     Metric,
 )
 from tercet.declare.settings import Settings
-from tercet.emit.metrics import build_histogram
+from tercet.emit.metrics import Recorder, build_recorder
 from tercet.errors import SettingsError
 from tercet.export.batch import Account, Outbox, Posts
+from tercet.export.encode import Encoded, encode_request, weight
 from tercet.export.halves import halved
 from tercet.export.link import Answer, Link
 from tercet.export.otlp import temporality
 from tercet.export.points import PostedPoints
 from tercet.export.spool import Limits, Spool
-from tercet.export.weight import weight
 
-T = TypeVar("T")
 Spooled = Literal["traces", "logs"]
 _ITEM: Mapping[Spooled, str] = {"traces": "span", "logs": "log"}
 
 
-def build_outbox(signal: Spooled, settings: Settings, encode: Callable[[Sequence[T]], bytes]) -> Outbox[T]:
+def build_outbox(signal: Spooled, settings: Settings) -> Outbox[Encoded]:
     """Make the way out of one signal over OTLP and HTTP; its thread starts with the first item.
 
     Raises:
@@ -42,7 +42,7 @@ def build_outbox(signal: Spooled, settings: Settings, encode: Callable[[Sequence
     return Outbox(
         f"tercet-{signal}",
         link,
-        encode,
+        encode_request,
         functools.partial(halved, signal=signal, pack=link.pack),
         weigh=weight,
         queue_size=getattr(settings, f"{item}_queue_size"),
@@ -95,7 +95,7 @@ def observe_delivery(meter: Meter, exporters: Mapping[str, Exporting]) -> None:
     observe(meter.create_observable_counter, EXPORT_ITEMS, _outcomes)
     observe(meter.create_observable_up_down_counter, EXPORT_WAITING, lambda account: [({}, account.waiting)])
     observe(meter.create_observable_up_down_counter, EXPORT_SPOOL, _spooled)
-    duration = build_histogram(meter, EXPORT_DURATION)
+    duration = build_recorder(meter, EXPORT_DURATION)
     for signal, exporter in exporters.items():
         exporter.link.observe = functools.partial(_record, duration, signal)
 
@@ -117,8 +117,8 @@ def _observe(
     create(metric.name, [callback], metric.unit, metric.help)
 
 
-def _record(duration: Histogram, signal: str, seconds: float, answer: Answer) -> None:
-    duration.record(seconds, {"signal": signal, "outcome": answer.kind})
+def _record(duration: Recorder, signal: str, seconds: float, answer: Answer) -> None:
+    duration.record(seconds, (signal, answer.kind), INVALID_SPAN_CONTEXT)
 
 
 def _outcomes(account: Account) -> Values:

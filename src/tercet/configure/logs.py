@@ -10,7 +10,6 @@ from opentelemetry.sdk.resources import Resource
 from tercet.configure.delivery import build_outbox
 from tercet.declare.settings import Settings
 from tercet.emit.logs import LogStream
-from tercet.export.encode import encode_request
 from tercet.export.otlp import build_exporter, exporter_names, is_posted
 from tercet.export.processors import BatchedLogs
 from tercet.export.records import LeanLoggerProvider
@@ -32,7 +31,7 @@ def build_log_processors(settings: Settings) -> list[LogRecordProcessor]:
 
 def _build_batch(name: str, settings: Settings) -> LogRecordProcessor:
     if is_posted(name, "logs", settings):
-        return BatchedLogs(build_outbox("logs", settings, encode_request))
+        return BatchedLogs(build_outbox("logs", settings))
     return BatchLogRecordProcessor(
         build_exporter(name, "logs", settings),
         max_queue_size=settings.log_queue_size,

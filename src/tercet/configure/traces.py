@@ -13,7 +13,6 @@ from tercet.declare.settings import Settings
 from tercet.emit import correlation
 from tercet.errors import SettingsError
 from tercet.export.correlation import Correlated
-from tercet.export.encode import encode_request
 from tercet.export.otlp import build_exporter, exporter_names, is_posted
 from tercet.export.processors import BatchedSpans
 from tercet.export.sampling import ParentDecides
@@ -41,7 +40,7 @@ def build_span_processors(settings: Settings) -> list[SpanProcessor]:
 
 def _build_batch(name: str, settings: Settings) -> SpanProcessor:
     if is_posted(name, "traces", settings):
-        return BatchedSpans(build_outbox("traces", settings, encode_request))
+        return BatchedSpans(build_outbox("traces", settings))
     return BatchSpanProcessor(
         build_exporter(name, "traces", settings),
         max_queue_size=settings.span_queue_size,

@@ -53,6 +53,11 @@ def encode_logs(records: Sequence[ReadableLogRecord]) -> bytes:
     )
 
 
+def weight(item: Encoded) -> int:
+    """Count the bytes of a body."""
+    return len(item[2])
+
+
 def encode_request(items: Sequence[Encoded]) -> bytes:
     """Build a request from spans or from records that are encoded already.
 

@@ -1,19 +1,10 @@
-"""The SDK's side of an outbox: processors for spans and log records, and an exporter for metrics."""
+"""The SDK's side of an outbox: processors for spans and log records."""
 
-from typing import Any
-
-from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
-from opentelemetry.sdk.metrics.export import (
-    AggregationTemporality,
-    MetricExporter,
-    MetricExportResult,
-    MetricsData,
-)
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
-from tercet.export.batch import Outbox, Posts
+from tercet.export.batch import Outbox
 from tercet.export.encode import Encoded, encode_log, encode_span
 
 _NO_RESOURCE = Resource.get_empty()
@@ -75,33 +66,3 @@ class BatchedLogs(LogRecordProcessor):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Send what is waiting."""
         return self.outbox.flush(timeout_millis / 1000)
-
-
-class PostedMetrics(MetricExporter):
-    """Post what a reader collects.
-
-    A collection that cannot be delivered is not kept: cumulative sums are whole again in the next one.
-
-    Args:
-        link: Where it goes.
-        temporality: Which instruments report deltas.
-    """
-
-    def __init__(self, link: Posts, temporality: dict[type, AggregationTemporality]) -> None:
-        super().__init__(preferred_temporality=temporality)
-        self._link = link
-
-    def export(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_kwargs: Any
-    ) -> MetricExportResult:
-        """Send one collection, within its time."""
-        packed = self._link.pack(encode_metrics(metrics_data).SerializeToString())
-        answer = self._link.post(packed, timeout_millis / 1000)
-        return MetricExportResult.SUCCESS if answer.kind == "delivered" else MetricExportResult.FAILURE
-
-    def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """Say that nothing is waiting: each export is sent at once."""
-        return True
-
-    def shutdown(self, timeout_millis: float = 30_000, **_kwargs: Any) -> None:
-        """Do nothing: the link has nothing to close."""

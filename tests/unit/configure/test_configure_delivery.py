@@ -3,6 +3,7 @@
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
 
 from tercet.configure.delivery import build_outbox, observe_delivery
 from tercet.declare.settings import Settings
@@ -11,7 +12,7 @@ from tercet.errors import SettingsError
 
 def built(signal="traces", **settings):
     loaded = Settings.load({}, otlp_endpoint="http://localhost:9", **settings)
-    return build_outbox(signal, loaded, lambda items: b"x" * len(items))
+    return build_outbox(signal, loaded)
 
 
 def measured(outboxes):
@@ -33,7 +34,7 @@ def test_the_queue_is_as_long_as_the_setting_says(signal, item):
     outbox = built(signal, **{f"{item}_queue_size": 3, f"{item}_export_delay": 100, f"{item}_batch_size": 50})
     outbox._thread = object()  # nobody sends
     for _ in range(5):
-        outbox.put("item")
+        outbox.put((Resource.get_empty(), None, b"x"))
     assert measured({signal: outbox}) == {
         ("tercet.export.created", signal): 5,
         ("tercet.export.items", signal, "delivered"): 0,
@@ -52,7 +53,7 @@ def test_a_spool_is_there_where_a_directory_is_given(tmp_path):
 def test_what_cannot_be_delivered_is_spooled(tmp_path):
     """And is neither waiting nor dropped."""
     outbox = built(spool_directory=str(tmp_path))
-    outbox.put("item")
+    outbox.put((Resource.get_empty(), None, b"x"))
     assert outbox.close(5)
     assert (outbox.spooled, outbox.backlog(), dict(outbox.dropped)) == (1, 0, {})
     assert len(list((tmp_path / "traces").iterdir())) == 1

@@ -1,26 +1,18 @@
-"""Processors and the exporter of metrics: what they hand on, and what they keep to themselves."""
+"""Processors: what they hand on, and what they keep to themselves."""
 
 import pytest
 from opentelemetry import trace
 from opentelemetry._logs import LogRecord
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk.metrics import Counter, MeterProvider
-from opentelemetry.sdk.metrics.export import (
-    AggregationTemporality,
-    InMemoryMetricReader,
-    MetricExportResult,
-    PeriodicExportingMetricReader,
-)
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
 from tercet.export.batch import Outbox
 from tercet.export.encode import encode_request
 from tercet.export.link import Answer
-from tercet.export.processors import BatchedLogs, BatchedSpans, PostedMetrics
+from tercet.export.processors import BatchedLogs, BatchedSpans
 
 
 class Collector:
@@ -111,41 +103,3 @@ def test_a_processor_that_is_shut_down_says_whether_all_was_sent(build, outbox, 
     assert build(outbox).force_flush(5_000) is False
     assert build(outbox).shutdown(5_000) is False
     assert outbox.dropped == {"shutdown": 1}
-
-
-@pytest.mark.parametrize(
-    ("kind", "result"),
-    [
-        ("delivered", MetricExportResult.SUCCESS),
-        ("later", MetricExportResult.FAILURE),
-        ("refused", MetricExportResult.FAILURE),
-        ("too_large", MetricExportResult.FAILURE),
-    ],
-)
-def test_metrics_are_posted_within_their_time(kind, result):
-    """Once: the next collection holds what this one could not deliver."""
-    collector = Collector(kind)
-    exporter = PostedMetrics(collector, {})
-    reader = InMemoryMetricReader()
-    MeterProvider([reader], shutdown_on_exit=False).get_meter("t").create_counter("orders").add(3)
-    assert exporter.export(reader.get_metrics_data(), timeout_millis=2_500) is result
-    (packed,) = collector.posted
-    sent = ExportMetricsServiceRequest.FromString(packed).resource_metrics[0].scope_metrics[0].metrics[0]
-    assert (sent.name, sent.sum.data_points[0].as_int) == ("orders", 3)
-    assert collector.timeouts == [2.5]
-    assert exporter.force_flush()
-
-
-def test_a_reader_reports_as_its_exporter_prefers(collector):
-    """Deltas where they are asked for; the last collection is posted at the end."""
-    exporter = PostedMetrics(collector, {Counter: AggregationTemporality.DELTA})
-    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
-    provider = MeterProvider([reader], shutdown_on_exit=False)
-    counter = provider.get_meter("t").create_counter("orders")
-    counter.add(3)
-    provider.force_flush()
-    counter.add(2)
-    provider.shutdown()
-    requests = map(ExportMetricsServiceRequest.FromString, collector.posted)
-    sums = [each.resource_metrics[0].scope_metrics[0].metrics[0].sum for each in requests]
-    assert [total.data_points[0].as_int for total in sums] == [3, 2]
