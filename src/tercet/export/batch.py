@@ -35,6 +35,8 @@ _ENDING = 0.9
 _random = random.SystemRandom()
 # Up to here the number of items bounds their bytes; to count all of them would cost each request a lock.
 _LIGHT = 4 * 1024
+# Why the thread is woken: a batch is full, its items are heavy, somebody waits for it, or nobody says.
+_FULL, _HEAVY, _ASKED, _TIME = "full", "heavy", "asked", "time"
 _TOLD_BY_LINK = frozenset({"refused", "rejected"})
 
 
@@ -130,7 +132,7 @@ class Outbox(Generic[T]):
         if spool is not None:
             spool.tell_dropped = self._count_from_disk
             if spool.bytes():
-                self._wake.put(True)
+                self._wake.put(_ASKED)
                 self._start()
 
     def _start_empty(self) -> None:
@@ -139,7 +141,7 @@ class Outbox(Generic[T]):
         self._moved = native.Condition()
         self._starting = native.Lock()
         # Unlike an event's, its `put` can be interrupted by a signal's handler that puts, too.
-        self._wake: queue.SimpleQueue[bool] = native.SimpleQueue()
+        self._wake: queue.SimpleQueue[str] = native.SimpleQueue()
         self._queue: deque[T] = deque()
         self._packing = 0
         self._heavy_bytes = self._heavy_packing = 0
@@ -173,7 +175,7 @@ class Outbox(Generic[T]):
         items.append(item)
         # Of two threads that append at once both may see the higher length: the next multiple wakes then.
         if not len(items) % self._batch_size:
-            self._wake.put(False)
+            self._wake.put(_FULL)
         if self._thread is None:
             self._start()
 
@@ -189,7 +191,7 @@ class Outbox(Generic[T]):
                 return False
             self._heavy_bytes += weight
             if self._heavy_bytes - self._heavy_packing >= self._batch_bytes:
-                self._wake.put(False)
+                self._wake.put(_HEAVY)
             return True
 
     def account(self) -> Account:
@@ -234,7 +236,7 @@ class Outbox(Generic[T]):
             self._pause = _CLOSING_PAUSE
         self._settle(timeout * _DELIVERING, patient=not self._is_down)
         self._stopped = True
-        self._wake.put(False)
+        self._wake.put(_TIME)
         if self._thread is not None:
             self._thread.join(max(0.0, began + timeout * _ENDING - time.monotonic()))
         return self._save_the_rest()
@@ -257,7 +259,7 @@ class Outbox(Generic[T]):
             if self._settled == target:
                 return True
         if self._start():
-            self._wake.put(True)
+            self._wake.put(_ASKED)
         else:
             with self._starting:
                 self._work(asked=True)
@@ -290,28 +292,29 @@ class Outbox(Generic[T]):
         # What sending does is no work of the application's: no spans, no log records of it.
         attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         while not self._stopped:
-            self._work(asked=self._woken())
+            why = self._woken()
+            self._work(asked=why == _ASKED, whole=why != _FULL)
         self._work(asked=False)  # Nothing is tried any more, so that what is left goes to the spool.
 
-    def _woken(self) -> bool:
-        """Wait until there is something to do; return whether somebody asked for it to be done now."""
+    def _woken(self) -> str:
+        """Wait until there is something to do; return why, and that it is time where nobody says so."""
         try:
             return self._wake.get(timeout=self._rest())
         except queue.Empty:
-            return False
+            return _TIME
 
     def _rest(self) -> float:
         if self._claims is not None and self._may_try():
             return 0.0
         return min(self._delay, max(0.0, self._try_at - time.monotonic())) if self._waiting else self._delay
 
-    def _work(self, *, asked: bool) -> None:
+    def _work(self, *, asked: bool, whole: bool = True) -> None:
         self._round += 1
         self._try_failed = False
         if asked:
             self._try_at = self._look_at = 0.0
         try:
-            self._pack_queue()
+            self._pack_queue(whole)
             self._send_waiting()
             self._send_spooled()
             self._tell_losses()
@@ -323,8 +326,16 @@ class Outbox(Generic[T]):
                 self._failed_round = self._round
                 self._moved.notify_all()
 
-    def _pack_queue(self) -> None:
-        while items := self._next_items():
+    def _pack_queue(self, whole: bool) -> None:
+        """Pack what is there now, or as much of it as makes full batches.
+
+        What comes meanwhile waits for company: under load, this thread would go on for ever with a few items at
+        a time, and take the interpreter from the requests for each.
+        """
+        left = len(self._queue)
+        left -= 0 if whole else left % self._batch_size
+        while left > 0 and (items := self._next_items(left)):
+            left -= len(items)
             for parcel in self._parcels(items):
                 self._keep(parcel)
             with self._moved:
@@ -332,11 +343,12 @@ class Outbox(Generic[T]):
                 self._heavy_bytes -= self._heavy_packing
                 self._packing = self._heavy_packing = 0
 
-    def _next_items(self) -> list[T]:
+    def _next_items(self, most: int) -> list[T]:
+        most = min(most, self._batch_size)
         with self._moved:
             items: list[T] = []
             left = self._batch_bytes
-            while self._queue and len(items) < self._batch_size and left > 0:
+            while self._queue and len(items) < most and left > 0:
                 items.append(self._queue.popleft())
                 weight = self._weigh(items[-1])
                 left -= weight
