@@ -39,6 +39,8 @@ _CORRELATION_HEADER = HEADER.lower().encode()
 _TRACE_HEADER, _RESPONSE_HEADER = b"x-trace-id", b"traceresponse"
 _OURS = frozenset({_CORRELATION_HEADER, _TRACE_HEADER, _RESPONSE_HEADER})
 _GETTER = HeaderGetter()
+# Seconds after which a client may have given up; to ask for each request would cost all of them.
+_PATIENCE = 0.05
 _BODY = "http.response.body"
 _LAST = frozenset({_BODY, "http.response.zerocopysend", "http.response.trailers", "http.response.pathsend"})
 #: The key under which the owner of a request stands in the ASGI scope; who finds it there stays out.
@@ -94,10 +96,12 @@ class Exchange:
 
     __slots__ = (
         "_active",
+        "_body_read",
         "_context",
         "_ended",
         "_ended_at",
         "_ids",
+        "_kept",
         "_method",
         "_receive",
         "_send",
@@ -123,7 +127,8 @@ class Exchange:
         self.route: str | None = None
         self.outcome: dict[str, str | int] = {}
         self.status: int | None = None
-        self.disconnected = self.finished = self._trailers = False
+        self.disconnected = self.finished = self._trailers = self._body_read = False
+        self._kept: Message | None = None
         self._with = instruments
         self._ended = 0.0
         self._ended_at: int | None = None
@@ -164,7 +169,12 @@ class Exchange:
             disclaim(self.scope)
 
     async def _watched_receive(self) -> Message:
-        message = await self._receive()
+        if self._kept is not None:
+            message, self._kept = self._kept, None
+        else:
+            message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self._body_read = True
         # Servers say so after each complete response, too.
         if message["type"] in ("http.disconnect", "websocket.disconnect") and not self._ended:
             self.disconnected = True
@@ -185,6 +195,8 @@ class Exchange:
     def _noticed(self, message: Message, kind: str) -> Message:
         """Take note of a message that starts a response, and write the ids into its headers."""
         if kind in ("http.response.start", "websocket.http.response.start"):
+            if perf_counter() - self._started > _PATIENCE:
+                self._look_whether_client_left()
             self.status = message["status"]
             self._trailers = message.get("trailers", False)
         elif kind == "websocket.accept":
@@ -196,6 +208,29 @@ class Exchange:
             return message
         given = message.get("headers") or ()
         return {**message, "headers": [*given, *self._response_headers(given)]}
+
+    def _look_whether_client_left(self) -> None:
+        """Ask the server, without waiting, whether anybody is still there to get the response.
+
+        Servers drop in silence what is sent to a client that has left, and few applications ask. A message
+        that is there already is kept for whoever asks next; no request loses its body.
+        """
+        if self.is_websocket or self._kept is not None or not (self._has_no_body() or self._body_read):
+            return
+        asking: Any = self._receive()
+        try:
+            asking.send(None)
+        except StopIteration as answer:
+            self._kept = answer.value
+            self.disconnected = answer.value["type"] == "http.disconnect"
+        except Exception:  # Whoever serves knows best; then it is not known.
+            return
+        else:
+            asking.close()
+
+    def _has_no_body(self) -> bool:
+        names = {name.lower() for name, _ in self.scope.get("headers", ())}
+        return names.isdisjoint((b"content-length", b"transfer-encoding"))
 
     def _response_headers(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Say the ids, but for what the application says itself."""

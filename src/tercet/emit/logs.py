@@ -63,6 +63,8 @@ _SEVERITIES = {
     logging.DEBUG: ("DEBUG", SeverityNumber.DEBUG),
 }
 _MOST_LOGGERS = 1_000
+# What these say, of a setting or of a collector that is away, an application's `dictConfig` must not silence.
+_OWN_LOGGERS = ("tercet", "tercet.export")
 
 
 class LogStream:
@@ -360,6 +362,8 @@ def install(stream: LogStream | None) -> None:
     """Take every record that any logger handles into `stream`; None leaves `logging` to itself."""
     global _stream_in_use  # noqa: PLW0603 - logging itself is one global
     _stream_in_use = stream
+    for name in _OWN_LOGGERS:
+        steady_logger(name)
     _patch()
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, set_value
 
 from tercet.export import native
 from tercet.export.link import Answer
@@ -289,8 +289,9 @@ class Outbox(Generic[T]):
         return not left
 
     def _run(self) -> None:
-        # What sending does is no work of the application's: no spans, no log records of it.
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        # What sending does is no work of the application's: no spans, no log records of it, and not in the
+        # context of the request that happened to start this thread.
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         while not self._stopped:
             why = self._woken()
             self._work(asked=why == _ASKED, whole=why != _FULL)
@@ -329,8 +330,8 @@ class Outbox(Generic[T]):
     def _pack_queue(self, whole: bool) -> None:
         """Pack what is there now, or as much of it as makes full batches.
 
-        What comes meanwhile waits for company: under load, this thread would go on for ever with a few items at
-        a time, and take the interpreter from the requests for each.
+        What comes meanwhile waits for company: under load, this thread would go on for ever with a few items
+        at a time, and take the interpreter from the requests for each.
         """
         left = len(self._queue)
         left -= 0 if whole else left % self._batch_size

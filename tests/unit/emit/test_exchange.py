@@ -318,6 +318,55 @@ def test_a_response_that_nobody_was_there_to_read_is_an_error(seen):
     assert outcome(seen)["error.type"] == "client_disconnected"
 
 
+async def slowly(_scope, _receive, send):
+    """An application that nobody waits for, and that does not ask."""
+    await asyncio.sleep(0.06)
+    await send(START)
+    await send(END)
+
+
+def test_a_client_that_left_before_a_slow_answer_is_an_error(seen):
+    """Though neither the application nor the server says so."""
+    play(ObservabilityMiddleware(slowly), http_scope(), received=[GONE])
+    assert outcome(seen) == {"http.response.status_code": 200, "error.type": "client_disconnected"}
+
+
+@pytest.mark.parametrize("received", [[BODY], []], ids=["a body that waits", "nothing"])
+def test_a_client_that_waits_for_a_slow_answer_is_none(seen, received):
+    """Whatever the server has for whoever asks."""
+    play(ObservabilityMiddleware(slowly), http_scope(), received=received)
+    assert outcome(seen) == {"http.response.status_code": 200}
+
+
+def test_what_was_seen_while_looking_is_there_for_the_application(seen):
+    """In its order; and a body is left where it is."""
+    got = []
+
+    async def app(scope, receive, send):
+        await slowly(scope, receive, send)
+        got.append((await receive())["body"])
+
+    play(ObservabilityMiddleware(app), http_scope(), received=[BODY | {"body": b"late"}])
+    headers = [(b"content-length", b"5")]
+    play(
+        ObservabilityMiddleware(app), http_scope(headers=headers), received=[BODY | {"body": b"first"}, GONE]
+    )
+    assert got == [b"late", b"first"]
+
+
+def test_a_server_that_cannot_be_asked_is_not(seen):
+    """Its answer is no business of the request's."""
+
+    async def broken():
+        raise RuntimeError("no")
+
+    async def app(scope, receive, send):
+        await ObservabilityMiddleware(slowly)(scope, broken, send)
+
+    play(app, http_scope())
+    assert outcome(seen) == {"http.response.status_code": 200}
+
+
 def test_what_breaks_after_a_disconnect_stays_on_the_span(seen):
     """It is most likely its consequence, so the point says who left; the exception is kept for people."""
 

@@ -637,3 +637,11 @@ def test_a_filter_that_redacts_for_the_console_redacts_our_line_too(lines):
     finally:
         log.removeHandler(handler)
     assert [line["message"] for line in lines.all()] == ["card ****"]
+
+
+@pytest.mark.parametrize("name", ["tercet", "tercet.export", "tercet.access"])
+def test_what_tercet_itself_says_cannot_be_switched_off_by_accident(seen, name):
+    """As `dictConfig` does by default with each logger that it does not name."""
+    own = logging.getLogger(name)
+    own.disabled = True
+    assert not own.disabled

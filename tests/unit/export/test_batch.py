@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from opentelemetry.context import attach, detach, get_current, get_value, set_value
 
 from tercet.export.batch import Outbox
 from tercet.export.link import Answer
@@ -459,3 +460,40 @@ def test_a_child_starts_with_nothing():
     collector.let_go.set()
     assert box.flush(TIME)
     assert books(box) == {"delivered": 5}
+
+
+def test_what_comes_while_a_full_batch_is_sent_waits_for_company():
+    """Under load, the thread does not go on with a few items at a time."""
+    collector = Collector()
+    box = outbox(collector, batch_size=5, delay=100)
+    collector.let_go.clear()
+    put_all(box, 5)
+    collector.posting.wait(TIME)
+    put_all(box, 7, start=5)
+    collector.let_go.set()
+    until(lambda: len(collector.taken) == 10)
+    assert (books(box), len(collector.timeouts)) == ({"delivered": 10, "waiting": 2}, 2)
+    assert box.flush(TIME)
+    assert books(box) == {"delivered": 12}
+
+
+def test_what_is_said_while_sending_belongs_to_no_request():
+    """Also where a request's own item has started the thread."""
+    seen = []
+    collector = Collector(lambda packed: seen.append(get_value("who", get_current())) or DELIVERED)
+    token = attach(set_value("who", "a request"))
+    outbox(collector).put("i0")
+    detach(token)
+    until(lambda: seen)
+    assert seen == [None]
+
+
+def test_what_cannot_be_taken_in_is_counted_and_said():
+    """It is in the books, and in a line."""
+    collector = Collector()
+    box = outbox(collector)
+    box.refuse("encode_failed", ValueError("secret"))
+    assert (books(box), collector.told) == (
+        {"encode_failed": 1},
+        ["one item could not be encoded (ValueError)"],
+    )
