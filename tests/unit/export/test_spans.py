@@ -37,7 +37,7 @@ values = st.one_of(
     st.floats(),
     st.booleans(),
     st.none(),
-    st.lists(st.integers(), max_size=3),
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3),
 )
 keys = st.sampled_from(["a", "b", "c", "", "http.route", 7])
 bags = st.dictionaries(keys, values, max_size=5)
