@@ -60,7 +60,7 @@ def by_tercet(signal: str) -> tuple[Emit, Callable[[], dict[str, Any]]]:
     from tercet import setup_observability
 
     handle = setup_observability("orders", log_format="json")
-    outbox = handle.outboxes()[signal]
+    outbox = handle.exporters()[signal]
     handle.force_flush()
     before = outbox.delivered  # what tercet itself says while it starts
 

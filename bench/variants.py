@@ -134,7 +134,7 @@ TERCET = Variant(
     # Each variant writes one line a request, and this one would write two.
     environ=_OTLP | {"TERCET_LOG_FORMAT": "json", "TERCET_ACCESS_LOG": "false"},
     packages=("tercet",),
-    note="its own line, with the ids of trace, span and correlation; it compresses what it sends, by default",
+    note="its own line, with the ids of trace, span and correlation",
 )
 VARIANTS = (
     BARE,

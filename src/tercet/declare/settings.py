@@ -118,7 +118,7 @@ class Settings:
     traces_sampler: str = _row("parentbased_traceidratio", parse.text, "OTEL_TRACES_SAMPLER", about="A sampler of the specification, or the name of an installed one.")
     traces_sampler_arg: str = _row("1.0", lambda value: str(value).strip(), "OTEL_TRACES_SAMPLER_ARG", about="Share of traces to keep, 0 to 1, for the ratio samplers.")
     span_export_delay: float = _row(1.0, _INTERVAL, "OTEL_BSP_SCHEDULE_DELAY", about="Seconds a span waits for company before it is sent.", milliseconds=True)
-    span_queue_size: int = _row(8192, parse.whole(1, 1_000_000, "Write 8192."), "OTEL_BSP_MAX_QUEUE_SIZE", about="Spans that may wait for export.")
+    span_queue_size: int = _row(16_384, parse.whole(1, 1_000_000, "Write 16384."), "OTEL_BSP_MAX_QUEUE_SIZE", about="Spans that may wait for export.")
     span_batch_size: int = _row(2048, parse.whole(1, 100_000, "Write 2048."), "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", about="Spans in one export, at most.")
 
     metric_export_interval: float = _row(60.0, _INTERVAL, "OTEL_METRIC_EXPORT_INTERVAL", about="Seconds between two exports of metrics.", milliseconds=True)
@@ -133,7 +133,7 @@ class Settings:
     log_levels: Mapping[str, str] = _row(_NOTHING, parse.levels, "TERCET_LOG_LEVELS", about="A level for single loggers: orders=DEBUG,sqlalchemy.engine=WARNING.")
     log_format: str = _row("auto", parse.choice("auto", "json", "text", "off"), "TERCET_LOG_FORMAT", about="Lines on stdout: json, text, auto (text on a terminal), or off, which leaves the application's own handlers alone.")
     log_export_delay: float = _row(1.0, _INTERVAL, "OTEL_BLRP_SCHEDULE_DELAY", about="Seconds a log record waits for company before it is sent.", milliseconds=True)
-    log_queue_size: int = _row(8192, parse.whole(1, 1_000_000, "Write 8192."), "OTEL_BLRP_MAX_QUEUE_SIZE", about="Log records that may wait for export.")
+    log_queue_size: int = _row(16_384, parse.whole(1, 1_000_000, "Write 16384."), "OTEL_BLRP_MAX_QUEUE_SIZE", about="Log records that may wait for export.")
     log_batch_size: int = _row(2048, parse.whole(1, 100_000, "Write 2048."), "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", about="Log records in one export, at most.")
     debug_in_production: bool = _row(False, parse.boolean, "TERCET_DEBUG_IN_PRODUCTION", about="Let DEBUG records out in production after all.")
     access_log: bool = _row(True, parse.boolean, "TERCET_ACCESS_LOG", about="Write request_completed and request_failed for each request.")

@@ -34,7 +34,7 @@ _ENDING = 0.9
 # An application that seeds Python's own generator counts on what it gives.
 _random = random.SystemRandom()
 # Up to here the number of items bounds their bytes; to count all of them would cost each request a lock.
-_LIGHT = 4 * 1024
+_LIGHT = 1024
 # Why the thread is woken: a batch is full, its items are heavy, somebody waits for it, or nobody says.
 _FULL, _HEAVY, _ASKED, _TIME = "full", "heavy", "asked", "time"
 _TOLD_BY_LINK = frozenset({"refused", "rejected"})
@@ -96,7 +96,7 @@ class Outbox(Generic[T]):
         batch_bytes: Bytes in one request before it is packed, at most, unless a single item has more.
         delay: Seconds that an item waits for company.
         max_bytes: Bytes of packed requests that may wait in memory, of which the oldest are dropped beyond;
-            and as many bytes of items that hold more than 4 KiB each, of which the newest are.
+            and as many bytes of items that hold more than 1 KiB each, of which the newest are.
         spool: Where requests wait while the collector is away; in memory when not given.
     """
 
