@@ -2,12 +2,11 @@
 
 import logging
 import os
-from importlib.metadata import entry_points
 from typing import Any
 
 from tercet.configure.edges import Instrumentors
 from tercet.configure.program import is_tracker
-from tercet.configure.setup import give_up, setup_process
+from tercet.configure.setup import give_up, other_distributions, setup_process
 from tercet.declare.settings import Settings
 from tercet.errors import TercetError
 
@@ -44,8 +43,7 @@ class TercetConfigurator:
 
 def _suspects() -> str:
     """Name the distributions that may have set what is wrong: upstream runs whichever it finds first."""
-    others = [entry.name for entry in entry_points(group="opentelemetry_distro") if entry.name != "tercet"]
-    if not others or os.environ.get("OTEL_PYTHON_DISTRO") == "tercet":
+    names = other_distributions()
+    if not names:
         return ""
-    names = ", ".join(others)
     return f" Another distribution may have set it: {names}. Set OTEL_PYTHON_DISTRO=tercet to choose."

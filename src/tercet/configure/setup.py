@@ -222,12 +222,17 @@ def _say_what_is_odd(settings: Settings, pipeline: Pipeline) -> None:
         logger.warning("%s has no effect. %s", variable, meaning)
     if os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true":
         logger.warning("FASTAPI_OTEL_AUTO_CONFIGURE=true exports everything a second time. Unset it.")
-    others = [entry.name for entry in entry_points(group="opentelemetry_distro") if entry.name != "tercet"]
-    if others and os.environ.get("OTEL_PYTHON_DISTRO") != "tercet":
-        names = ", ".join(others)
+    names = other_distributions()
+    if names:
         logger.warning(
             "Another distribution is installed: %s. Set OTEL_PYTHON_DISTRO=tercet to choose.", names
         )
+
+
+def other_distributions() -> str:
+    """Name the distributions that upstream may run instead of tercet; "" where the user has chosen tercet."""
+    others = [entry.name for entry in entry_points(group="opentelemetry_distro") if entry.name != "tercet"]
+    return "" if os.environ.get("OTEL_PYTHON_DISTRO") == "tercet" else ", ".join(others)
 
 
 def current() -> Observability | None:
