@@ -9,6 +9,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
 from tercet.declare.metric import Metric, Values
+from tercet.emit.ledger import Histograms, Ledger
 
 
 class Recorder(Protocol):
@@ -20,17 +21,21 @@ class Recorder(Protocol):
 
 
 @runtime_checkable
-class MakesRecorders(Protocol):
-    """A meter that keeps series by their values itself."""
+class TakesLedgers(Protocol):
+    """A meter whose readers collect ledgers, too."""
 
-    def recorder(self, metric: Metric) -> Recorder:
-        """Return the recorder of a declared histogram."""
+    def take(self, ledger: Ledger) -> Ledger:
+        """Let readers collect a ledger; return the one that they collect, the same one for each name."""
         ...
 
 
 def build_recorder(meter: Meter, metric: Metric) -> Recorder:
-    """Make the instrument of a declared histogram: tercet's own where the meter has one, else the API's."""
-    return meter.recorder(metric) if isinstance(meter, MakesRecorders) else ApiRecorder(meter, metric)
+    """Make the instrument of a declared histogram: a ledger where the meter takes one, else the API's."""
+    if isinstance(meter, TakesLedgers):
+        taken = meter.take(Histograms(metric))
+        if isinstance(taken, Histograms):
+            return taken
+    return ApiRecorder(meter, metric)
 
 
 class ApiRecorder:

@@ -1,14 +1,13 @@
-"""The SDK's meter provider, with tercet's own durations among what each of its readers collects.
+"""The SDK's meter provider, with tercet's ledgers among what each of its readers collects.
 
-The SDK makes an object, cleans the attributes and hashes them, sorted, for each measurement: 10 µs a request.
 Its readers see no difference: they get the same data points, with their own temporality.
 """
 
 import itertools
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from time import time_ns
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import (
@@ -20,40 +19,85 @@ from opentelemetry.sdk.metrics import (
     MeterProvider,
 )
 from opentelemetry.sdk.metrics import (
+    Counter as CounterInstrument,
+)
+from opentelemetry.sdk.metrics import (
     Histogram as HistogramInstrument,
 )
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
+    Gauge,
     Histogram,
     HistogramDataPoint,
     Metric,
     MetricReader,
     MetricsData,
+    NumberDataPoint,
     ResourceMetrics,
     ScopeMetrics,
+    Sum,
 )
 from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from tercet.declare.metric import Kind
 from tercet.declare.metric import Metric as Declared
-from tercet.export.durations import CUMULATIVE, Cell, Durations
+
+Attributes = dict[str, str | int | bool]
+
+
+class Cell(Protocol):
+    """What one series has measured; a number has no buckets, and no extremes."""
+
+    start: int
+    exemplars: list[tuple[float, int, int, int] | None]
+
+    @property
+    def value(self) -> float: ...  # noqa: D102 - see `emit.ledger`
+    @property
+    def lowest(self) -> float: ...  # noqa: D102
+    @property
+    def highest(self) -> float: ...  # noqa: D102
+    @property
+    def buckets(self) -> list[int]: ...  # noqa: D102
+
+
+class Ledger(Protocol):
+    """The series of one declared metric, with an account for each reader that wants only what is new."""
+
+    metric: Declared
+    cumulative: int
+    exemplar_flags: int
+
+    def open(self, account: int) -> None:
+        """Count for one more account from now on."""
+        ...
+
+    def close(self, account: int) -> None:
+        """Count for an account no longer."""
+        ...
+
+    def collect(self, account: int) -> Iterator[tuple[Attributes, Any]]:
+        """Walk through the series of an account: their attributes, and the `Cell` of each."""
+        ...
+
 
 _EVERY, _SAMPLED, _NONE = -1, 1, 0
 
 
 class LeanMeter(Meter):
-    """A meter of the SDK that makes recorders, too."""
+    """A meter of the SDK that takes ledgers, too."""
 
     _provider: "LeanMeterProvider"
 
-    def recorder(self, metric: Declared) -> Durations:
-        """Return the recorder of a declared histogram, the same one each time."""
-        return self._provider.recorder(self._instrumentation_scope, metric)
+    def take(self, ledger: Ledger) -> Ledger:
+        """Let readers collect a ledger; return the one that they collect, the same one for each name."""
+        return self._provider.take(self._instrumentation_scope, ledger)
 
 
 class LeanMeterProvider(MeterProvider):
-    """The SDK's provider, with tercet's own durations among what each reader collects.
+    """The SDK's provider, with tercet's ledgers among what each reader collects.
 
     Args:
         readers: What collects.
@@ -71,10 +115,10 @@ class LeanMeterProvider(MeterProvider):
     ) -> None:
         self._exemplar_flags = _flags(exemplar_filter)
         self._taking = threading.Lock()
-        self._durations: dict[InstrumentationScope, dict[str, Durations]] = {}
+        self._ledgers: dict[InstrumentationScope, dict[str, Ledger]] = {}
         self._accounts: dict[MetricReader, int] = {}
         self._collected_at: dict[MetricReader, int] = {}
-        self._next_account = itertools.count(CUMULATIVE + 1)
+        self._next_account = itertools.count(1)
         super().__init__(readers, resource, exemplar_filter, shutdown_on_exit=False, views=views)
         for reader in readers:
             self._open(reader)
@@ -99,45 +143,50 @@ class LeanMeterProvider(MeterProvider):
     def remove_metric_reader(self, metric_reader: MetricReader) -> None:
         """Let a reader collect no longer."""
         super().remove_metric_reader(metric_reader)
-        account = self._accounts.pop(metric_reader, CUMULATIVE)
         self._collected_at.pop(metric_reader, None)
-        if account != CUMULATIVE:
-            for durations in self._all_durations():
-                durations.close(account)
+        if metric_reader in self._accounts:
+            account = self._accounts.pop(metric_reader)
+            for ledger in self._all_ledgers():
+                ledger.close(account)
 
-    def recorder(self, scope: InstrumentationScope, metric: Declared) -> Durations:
-        """Return the recorder of a declared histogram in a scope, the same one each time."""
+    def take(self, scope: InstrumentationScope, ledger: Ledger) -> Ledger:
+        """Let readers collect a ledger in a scope; return the one that they collect under its name."""
         with self._taking:
-            known = self._durations.setdefault(scope, {})
-            if metric.name not in known:
-                durations = known[metric.name] = Durations(metric)
-                durations.exemplar_flags = self._exemplar_flags
-                for account in self._accounts.values():
-                    durations.open(account)
-            return known[metric.name]
+            known = self._ledgers.setdefault(scope, {})
+            if ledger.metric.name not in known:
+                known[ledger.metric.name] = ledger
+                ledger.exemplar_flags = self._exemplar_flags
+                for reader in self._accounts:
+                    self._open_in(ledger, reader)
+            return known[ledger.metric.name]
 
-    def _all_durations(self) -> list[Durations]:
+    def _all_ledgers(self) -> list[Ledger]:
         with self._taking:
-            return [durations for known in self._durations.values() for durations in known.values()]
+            return [ledger for known in self._ledgers.values() for ledger in known.values()]
 
     def _open(self, reader: MetricReader) -> None:
-        is_delta = _histogram_temporality(reader) is AggregationTemporality.DELTA
-        account = next(self._next_account) if is_delta else CUMULATIVE
-        self._accounts[reader] = account
+        self._accounts[reader] = next(self._next_account)
         self._collected_at[reader] = 0
-        if is_delta:
-            for durations in self._all_durations():
-                durations.open(account)
+        for ledger in self._all_ledgers():
+            self._open_in(ledger, reader)
         reader._set_collect_callback(self._collect)  # type: ignore[arg-type] # upstream's is untrue
 
+    def _open_in(self, ledger: Ledger, reader: MetricReader) -> None:
+        if _temporality(reader, ledger.metric.kind) is AggregationTemporality.DELTA:
+            ledger.open(self._accounts[reader])
+
     def _collect(self, reader: MetricReader, timeout_millis: float = 10_000) -> MetricsData | None:
-        """Collect the SDK's instruments and our durations, as one."""
+        """Collect the SDK's instruments and the ledgers, as one."""
         data = self._measurement_consumer.collect(reader, timeout_millis)
         since, self._collected_at[reader] = self._collected_at[reader], time_ns()
         own = [
             ScopeMetrics(scope, found, scope.schema_url or "")
-            for scope, known in list(self._durations.items())
-            if (found := list(_metrics(list(known.values()), self._accounts[reader], since)))
+            for scope, known in list(self._ledgers.items())
+            if (
+                found := list(
+                    filter(None, (self._read(each, reader, since) for each in list(known.values())))
+                )
+            )
         ]
         if not own:
             return data
@@ -145,10 +194,25 @@ class LeanMeterProvider(MeterProvider):
         resource = self._sdk_config.resource
         return MetricsData([ResourceMetrics(resource, _joined([*theirs, *own]), resource.schema_url)])
 
+    def _read_all(self, ledgers: list[Ledger], reader: MetricReader, since: int) -> list[Metric]:
+        return list(filter(None, (self._read(ledger, reader, since) for ledger in ledgers)))
 
-def _histogram_temporality(reader: MetricReader) -> AggregationTemporality:
+    def _read(self, ledger: Ledger, reader: MetricReader, since: int) -> Metric | None:
+        declared = ledger.metric
+        temporality = _temporality(reader, declared.kind)
+        is_delta = temporality is AggregationTemporality.DELTA
+        series = ledger.collect(self._accounts[reader] if is_delta else ledger.cumulative)
+        data = _DATA[declared.kind](declared, series, temporality, since)
+        return Metric(declared.name, declared.help, declared.unit, data) if data.data_points else None
+
+
+def _temporality(reader: MetricReader, kind: Kind) -> AggregationTemporality:
+    """Say how a reader wants a kind; what goes up and down, or is a state, is always whole."""
+    instrument = {"counter": CounterInstrument, "histogram": HistogramInstrument}.get(kind)
+    if instrument is None:
+        return AggregationTemporality.CUMULATIVE
     kinds = reader._instrument_class_temporality.items()
-    return next(temporality for kind, temporality in kinds if issubclass(kind, HistogramInstrument))
+    return next(temporality for known, temporality in kinds if issubclass(known, instrument))
 
 
 def _joined(scopes: Iterable[ScopeMetrics]) -> list[ScopeMetrics]:
@@ -161,38 +225,61 @@ def _joined(scopes: Iterable[ScopeMetrics]) -> list[ScopeMetrics]:
     return list(joined.values())
 
 
-def _metrics(known: Iterable[Durations], account: int, since: int) -> Iterable[Metric]:
-    temporality = AggregationTemporality.CUMULATIVE if account == CUMULATIVE else AggregationTemporality.DELTA
-    for durations in known:
-        now = time_ns()
-        points = [
-            _point(durations.metric, attributes, cell, now, since)
-            for attributes, cell in durations.collect(account)
-        ]
-        declared = durations.metric
-        if points:
-            yield Metric(declared.name, declared.help, declared.unit, Histogram(points, temporality))
+Found = Iterable[tuple[Attributes, Cell]]
 
 
-def _point(
-    declared: Declared, attributes: dict[str, Any], cell: Cell, now: int, since: int
-) -> HistogramDataPoint:
-    return HistogramDataPoint(
-        attributes=attributes,
-        start_time_unix_nano=cell.start,
-        time_unix_nano=now,
-        count=sum(cell.buckets),
-        sum=cell.total,
-        bucket_counts=cell.buckets,
-        explicit_bounds=declared.buckets,
-        min=cell.lowest,
-        max=cell.highest,
-        exemplars=[
-            Exemplar({}, value, at, span_id, trace_id)
-            for value, at, trace_id, span_id in filter(None, cell.exemplars)
-            if at > since
-        ],
-    )
+def _histogram(
+    declared: Declared, series: Found, temporality: AggregationTemporality, since: int
+) -> Histogram:
+    now = time_ns()
+    points = [
+        HistogramDataPoint(
+            attributes=attributes,
+            start_time_unix_nano=cell.start,
+            time_unix_nano=now,
+            count=sum(buckets := cell.buckets),
+            sum=cell.value,
+            bucket_counts=buckets,
+            explicit_bounds=declared.buckets,
+            min=cell.lowest,
+            max=cell.highest,
+            exemplars=_exemplars(cell, since),
+        )
+        for attributes, cell in series
+    ]
+    return Histogram(points, temporality)
+
+
+def _sum(declared: Declared, series: Found, temporality: AggregationTemporality, since: int) -> Sum:
+    return Sum(_numbers(series, since), temporality, is_monotonic=declared.kind == "counter")
+
+
+def _gauge(declared: Declared, series: Found, temporality: AggregationTemporality, since: int) -> Gauge:
+    return Gauge(_numbers(series, since))
+
+
+def _numbers(series: Found, since: int) -> list[NumberDataPoint]:
+    now = time_ns()
+    return [
+        NumberDataPoint(attributes, cell.start, now, cell.value, _exemplars(cell, since))
+        for attributes, cell in series
+    ]
+
+
+_DATA: dict[Kind, Any] = {
+    "counter": _sum,
+    "up_down_counter": _sum,
+    "gauge": _gauge,
+    "histogram": _histogram,
+}
+
+
+def _exemplars(cell: Cell, since: int) -> list[Exemplar]:
+    return [
+        Exemplar({}, value, at, span_id, trace_id)
+        for value, at, trace_id, span_id in filter(None, cell.exemplars)
+        if at > since
+    ]
 
 
 def _flags(exemplar_filter: ExemplarFilter) -> int:

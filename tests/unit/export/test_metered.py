@@ -1,4 +1,4 @@
-"""Durations: what readers collect of them is what the SDK's own histogram would give."""
+"""Ledgers: what readers collect of them is what the SDK's own histogram would give."""
 
 import os
 import threading
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.metrics import (
     AlwaysOffExemplarFilter,
     AlwaysOnExemplarFilter,
+    Counter,
     Histogram,
     MeterProvider,
     TraceBasedExemplarFilter,
@@ -18,8 +19,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from tercet.declare.metric import Metric
+from tercet.emit.ledger import Histograms, build_ledger
 from tercet.emit.metrics import ApiRecorder, build_recorder
-from tercet.export.durations import Durations
 from tercet.export.metered import LeanMeterProvider
 
 WAITED = Metric("waited", "histogram", "s", "Time waited.", attributes=("queue", "kind"), buckets=(0.1, 1.0))
@@ -77,13 +78,53 @@ def test_points_are_those_of_the_sdk(temporality, recorded):
         build_recorder(provided(ours).get_meter("t"), WAITED),
         build_recorder(MeterProvider([theirs], shutdown_on_exit=False).get_meter("t"), WAITED),
     ]
-    assert [type(recorder) for recorder in recorders] == [Durations, ApiRecorder]
+    assert [type(recorder) for recorder in recorders] == [Histograms, ApiRecorder]
     for measurements in recorded:
         for recorder in recorders:
             for value, values in measurements:
                 recorder.record(value, values, UNSAMPLED)
         one, other = metrics_of(ours).get("waited"), metrics_of(theirs).get("waited")
         assert _picture(one) == _picture(other)
+
+
+PAID = Metric("paid", "counter", "{order}", "Orders paid.", attributes=("card",))
+OPEN = Metric("open", "up_down_counter", "{order}", "Orders that are open.", attributes=("card",))
+HEAT = Metric("heat", "gauge", "Cel", "How hot it is.", attributes=("card",))
+steps = st.lists(
+    st.lists(st.tuples(st.integers(1, 9), st.sampled_from(["visa", None])), max_size=6),
+    min_size=1,
+    max_size=3,
+)
+
+
+@pytest.mark.parametrize("temporality", [{}, {Counter: AggregationTemporality.DELTA}], ids=["whole", "delta"])
+@pytest.mark.parametrize("metric", [PAID, OPEN, HEAT], ids=lambda metric: metric.kind)
+@given(steps)
+def test_numbers_are_those_of_the_sdk(metric, temporality, rounds):
+    """Sums and gauges, with their temporality, over several collections."""
+    ours, theirs = InMemoryMetricReader(temporality), InMemoryMetricReader(temporality)
+    ledger = provided(ours).get_meter("t").take(build_ledger(metric))
+    meter = MeterProvider([theirs], shutdown_on_exit=False).get_meter("t")
+    made = getattr(meter, f"create_{metric.kind}")(metric.name, metric.unit, metric.help)
+    for taken in rounds:
+        for number, card in taken:
+            values = (card,)
+            ledger.set(number, values) if metric is HEAT else ledger.add(number, values, UNSAMPLED)
+            step = made.set if metric is HEAT else made.add
+            step(number, metric.named(values))
+        found = [metrics_of(reader).get(metric.name) for reader in (ours, theirs)]
+        if metric is HEAT and found[1] is None:
+            continue  # The SDK forgets a gauge that is not set anew; Prometheus would see it vanish.
+        assert _numbers(found[0]) == _numbers(found[1])
+
+
+def _numbers(metric):
+    if metric is None:
+        return None
+    kind = type(metric.data).__name__, getattr(metric.data, "is_monotonic", None)
+    temporality = getattr(metric.data, "aggregation_temporality", None)
+    found = {tuple(point.attributes.items()): point.value for point in metric.data.data_points}
+    return (metric.unit, metric.description, *kind, temporality, found)
 
 
 def _picture(metric):
@@ -125,8 +166,9 @@ def test_each_reader_keeps_its_own_account():
     counts = [[point.count for point in points(reader).values()] for reader in (whole, early, late)]
     assert counts == [[2], [2], [1]]
     assert [points(reader) for reader in (early, late)] == [{}, {}]
+    open_accounts = len(recorder._accounts)
     provider.remove_metric_reader(late)
-    assert list(recorder._accounts) == [0, 1]
+    assert len(recorder._accounts) == open_accounts - 1
 
 
 def test_the_sdks_instruments_are_collected_beside():
@@ -144,7 +186,7 @@ def test_the_sdks_instruments_are_collected_beside():
 
 def test_series_are_bounded_and_no_total_is_lost():
     """What is beyond goes to one more, which says so."""
-    durations = Durations(WAITED, most_series=3)
+    durations = Histograms(WAITED, most_series=3)
     for number in range(100):
         durations.record(0.5, (f"queue {number}", None), SAMPLED)
     collected = [(attributes, sum(cell.buckets)) for attributes, cell in durations.collect(0)]
