@@ -28,7 +28,7 @@ _EXCLUDED = create_key("tercet-excluded")
 
 def is_excluded(context: Context | None = None) -> bool:
     """Say whether the work at hand belongs to a path that is left out of all signals."""
-    return bool(get_value(_EXCLUDED, context))
+    return bool(get_value(_EXCLUDED) if context is None else context.get(_EXCLUDED))
 
 
 class Paths:

@@ -5,7 +5,7 @@ search finds the traces and the logs of a request.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from opentelemetry import metrics
@@ -18,20 +18,31 @@ from opentelemetry.propagators.textmap import (
     default_getter,
     default_setter,
 )
-from opentelemetry.trace import format_trace_id, get_current_span
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    INVALID_SPAN_CONTEXT,
+    SpanContext,
+    format_trace_id,
+    get_current_span,
+    set_span_in_context,
+)
 
 from tercet.declare.metric import CORRELATION_REPLACED
+from tercet.emit.headers import HeaderGetter
 
 HEADER = "X-Correlation-ID"
 ALIAS = "X-Request-ID"
 LONGEST = 128
 
 _KEY = create_key("tercet-correlation-id")
+#: Where the API keeps the span of a context.
+(_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
 # Letters, digits and the punctuation of UUIDs, ULIDs, AWS and Google request ids; nothing that could end a
 # header, a log line or a query.
 _USABLE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:/+=@~-]*[A-Za-z0-9=])?").fullmatch
 # Getters of plain dictionaries match letter for letter, those of HTTP servers in lower case only.
 _SPELLINGS = (HEADER.lower(), HEADER, ALIAS.lower(), ALIAS)
+_WIRE_SPELLINGS = (HEADER.lower(), ALIAS.lower())
 
 
 def correlation_id(context: Context | None = None) -> str:
@@ -52,9 +63,15 @@ def correlation_id(context: Context | None = None) -> str:
     return format_trace_id(span_context.trace_id) if span_context.is_valid else ""
 
 
+def ids_of(context: Context) -> SpanContext:
+    """Read the ids of a context's span, as `get_current_span` would in four times the time."""
+    span = context.get(_SPAN)
+    return INVALID_SPAN_CONTEXT if span is None else span.get_span_context()  # type: ignore[attr-defined] # a span
+
+
 def carried_id(context: Context | None = None) -> str:
     """Read the id that a caller sent, or that somebody set; "" where the trace id stands in for it."""
-    carried = get_value(_KEY, context)
+    carried = get_value(_KEY) if context is None else context.get(_KEY)
     return carried if isinstance(carried, str) else ""
 
 
@@ -106,17 +123,18 @@ class CorrelationPropagator(TextMapPropagator):
         self,
         carrier: CarrierT,
         context: Context | None = None,
-        getter: Getter[CarrierT] = default_getter,
+        getter: Getter[Any] = default_getter,
     ) -> Context:
         """Read `X-Correlation-ID`, or else `X-Request-ID`, from the carrier."""
         context = Context() if context is None else context
-        for spelling in _SPELLINGS:
-            values = [_unpadded(value) for value in getter.get(carrier, spelling) or ()]
+        for spelling in _WIRE_SPELLINGS if isinstance(getter, HeaderGetter) else _SPELLINGS:
+            found = getter.get(carrier, spelling)
+            values = [_unpadded(value) for value in found] if found else ()
             if any(values):  # An empty header says nothing.
                 return self._with_first(values, context)
         return context
 
-    def _with_first(self, values: list[str], context: Context) -> Context:
+    def _with_first(self, values: Sequence[str], context: Context) -> Context:
         value = values[0]
         ambiguous = any(other != value for other in values)
         # Carriers that are no HTTP headers hold anything: bytes and numbers too.
@@ -145,4 +163,5 @@ class CorrelationPropagator(TextMapPropagator):
 
 def attribute(context: Context | None, own_trace_id: int) -> dict[str, Any]:
     """Make the attribute that says the id on a span starting in `context`, with that trace id of its own."""
-    return {"correlation_id": get_value(_KEY, context) or format_trace_id(own_trace_id)}
+    carried = get_value(_KEY) if context is None else context.get(_KEY)
+    return {"correlation_id": carried or f"{own_trace_id:032x}"}

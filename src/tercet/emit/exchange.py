@@ -12,13 +12,13 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_
 
 from tercet.declare.pace import Pace
 from tercet.emit.correlation import HEADER, carried_id
-from tercet.emit.headers import HeaderGetter, HeaderMap, by_name, first
+from tercet.emit.headers import HeaderGetter, HeaderMap, by_name
 from tercet.emit.http import (
     FAILURE,
+    ServerAttributes,
     error_type,
     known_method,
     known_scheme,
-    server_attributes,
     span_name,
 )
 from tercet.emit.metrics import ActiveCounts, Recorder
@@ -92,6 +92,7 @@ class Exchange:
         outcome: What is known when it is complete: route, status and kind of failure, by attribute.
         prefix: Template of the mounts passed on the way in; whoever routes writes it.
         route: Template of the route that was found; whoever routes writes it.
+        route_from: What route wrote it.
     """
 
     __slots__ = (
@@ -115,6 +116,7 @@ class Exchange:
         "outcome",
         "prefix",
         "route",
+        "route_from",
         "scope",
         "status",
     )
@@ -125,6 +127,7 @@ class Exchange:
         self.is_websocket = is_websocket = scope["type"] == "websocket"
         self.prefix = ""
         self.route: str | None = None
+        self.route_from: object = None
         self.outcome: dict[str, str | int] = {}
         self.status: int | None = None
         self.disconnected = self.finished = self._trailers = self._body_read = False
@@ -142,8 +145,7 @@ class Exchange:
         # Not the current context: servers start a request of a kept connection in that of an earlier one.
         parent = propagate.extract(headers, Context(), _GETTER)
         method = "GET" if self.is_websocket else self._method
-        host, agent = first(headers, b"host"), first(headers, b"user-agent")
-        attributes = server_attributes(self.scope, method, host, agent)
+        attributes = ServerAttributes(self.scope, method, headers)
         span = self._with.tracer.start_span(
             span_name(self._method, None), parent, SpanKind.SERVER, attributes=attributes
         )
@@ -234,15 +236,15 @@ class Exchange:
 
     def _response_headers(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Say the ids, but for what the application says itself."""
-        ids = self._ids
-        if not ids.is_valid:
+        trace_id, span_id, _, flags, _, is_valid = self._ids
+        if not is_valid:
             return []
-        trace_id, span_id = b"%032x" % ids.trace_id, b"%016x" % ids.span_id
+        trace = b"%032x" % trace_id
         carried = carried_id(self._context)
         own = [
-            (_CORRELATION_HEADER, carried.encode("ascii") if carried else trace_id),
-            (_TRACE_HEADER, trace_id),
-            (_RESPONSE_HEADER, b"00-%b-%b-%02x" % (trace_id, span_id, ids.trace_flags)),
+            (_CORRELATION_HEADER, carried.encode("ascii") if carried else trace),
+            (_TRACE_HEADER, trace),
+            (_RESPONSE_HEADER, b"00-%b-%016x-%02x" % (trace, span_id, flags)),
         ]
         said = {bytes(name).lower() for name, _ in given}
         return own if said.isdisjoint(_OURS) else [pair for pair in own if pair[0] not in said]
@@ -288,26 +290,27 @@ class Exchange:
         seconds = (self._ended or perf_counter()) - self._started
         if failure is None and (self.status or 0) >= FAILURE:
             failure = str(self.status)
-        self.outcome = self._outcome(failure)
-        self._attempt(self._measure, seconds, failure)
-        self._attempt(self._record_span, self.outcome, failure, error)
+        self.outcome = outcome = self._outcome(failure)
+        # Foreign processors and readers may raise in each; then the others are recorded all the same.
+        try:
+            self._measure(seconds, failure)
+        except Exception as trouble:
+            tell_of_trouble(trouble)
+        try:
+            self._record_span(outcome, failure, error)
+        except Exception as trouble:
+            tell_of_trouble(trouble)
         if self._with.access_log is not None:
             self._log_outcome(seconds, failure, error)
-        self._attempt(self._end_span)
-
-    def _attempt(self, record: Callable[..., None], *what: Any) -> None:
         try:
-            record(*what)
-        except Exception as trouble:  # of a foreign processor or reader
+            self._span.end(self._ended_at)
+        except Exception as trouble:
             tell_of_trouble(trouble)
 
     def _measure(self, seconds: float, failure: str | None) -> None:
         if not self.is_websocket:
             self._with.active.step(self._active, -1)
             self._with.duration.record(seconds, (*self._active, self.route, self.status, failure), self._ids)
-
-    def _end_span(self) -> None:
-        self._span.end(self._ended_at)
 
     def _outcome(self, failure: str | None) -> dict[str, str | int]:
         outcome: dict[str, str | int] = {}

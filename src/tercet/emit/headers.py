@@ -16,9 +16,10 @@ def by_name(headers: Iterable[tuple[bytes, bytes]]) -> HeaderMap:
     {b'host': b'shop', b'baggage': [b'a=1', b'b=2']}
     """
     headers = headers if isinstance(headers, list) else list(headers)
+    index: HeaderMap = dict(headers)
     # Servers send names in lower case, as ASGI wants it; not every test client does.
-    index: HeaderMap = {name.lower(): value for name, value in headers}
-    return index if len(index) == len(headers) else _repeated(headers)
+    is_plain = len(index) == len(headers) and b"".join(index).islower()
+    return index if is_plain else _repeated(headers)
 
 
 def _repeated(headers: list[tuple[bytes, bytes]]) -> HeaderMap:

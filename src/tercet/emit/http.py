@@ -4,9 +4,12 @@ https://opentelemetry.io/docs/specs/semconv/http/ is the source of every name an
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import Any
 from urllib.parse import unquote_plus, urlsplit, urlunsplit
+
+from tercet.emit.headers import HeaderMap, first
 
 Attributes = dict[str, str | int]
 
@@ -109,12 +112,41 @@ def _asked_host(host_header: str, scheme: str) -> tuple[str, int | None]:
         return "", None  # A malformed Host says nothing, and stops no request.
 
 
-def server_attributes(
-    scope: Mapping[str, object], method: str, host_header: str | None, user_agent: str | None
-) -> Attributes:
-    """Describe an incoming request from its ASGI scope, with what is known before routing."""
-    original = str(scope.get("method", "GET"))
-    scheme = str(scope.get("scheme", "http"))
+class ServerAttributes(Mapping[str, str | int]):
+    """Describe an incoming request from its ASGI scope and headers, with what is known before routing.
+
+    The description is made when somebody looks at it: nobody does where a span is not recorded.
+    """
+
+    __slots__ = ("_headers", "_made", "_method", "_scope")
+
+    def __init__(self, scope: Mapping[str, Any], method: str, headers: HeaderMap) -> None:
+        self._scope = scope
+        self._method = method
+        self._headers = headers
+        self._made: Attributes | None = None
+
+    def copy(self) -> Attributes:
+        """Make a dictionary that is the caller's own."""
+        return _describe(self._scope, self._method, self._headers)
+
+    def _all(self) -> Attributes:
+        if self._made is None:
+            self._made = self.copy()
+        return self._made
+
+    def __getitem__(self, key: str) -> str | int:
+        return self._all()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+def _describe(scope: Mapping[str, Any], method: str, headers: HeaderMap) -> Attributes:
+    original, scheme = str(scope.get("method", "GET")), str(scope.get("scheme", "http"))
     attributes: Attributes = {
         "http.request.method": method,
         "url.path": str(scope.get("path", "")),
@@ -123,20 +155,22 @@ def server_attributes(
     if original != method:
         attributes["http.request.method_original"] = original[:64]
     query = scope.get("query_string")
-    if isinstance(query, bytes) and query:
+    if query and isinstance(query, bytes):
         attributes["url.query"] = redacted_query(query.decode("latin-1"))
-    address, port = host_and_port(host_header, scope.get("server"), scheme)  # type: ignore[arg-type] # ASGI says a pair
+    address, port = host_and_port(first(headers, b"host"), scope.get("server"), scheme)
     if address:
         attributes["server.address"] = address
-    if address and port is not None:
-        attributes["server.port"] = port
+        if port is not None:
+            attributes["server.port"] = port
     client = scope.get("client")
-    if isinstance(client, list | tuple) and client and client[0]:
+    if client and isinstance(client, list | tuple) and client[0]:
         attributes["client.address"] = str(client[0])
-    if user_agent:
-        attributes["user_agent.original"] = user_agent
-    if scope.get("http_version"):
-        attributes["network.protocol.version"] = str(scope["http_version"])
+    agent = first(headers, b"user-agent")
+    if agent:
+        attributes["user_agent.original"] = agent
+    version = scope.get("http_version")
+    if version:
+        attributes["network.protocol.version"] = str(version)
     return attributes
 
 

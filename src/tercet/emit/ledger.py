@@ -286,8 +286,11 @@ class Histograms(Ledger):
                 numbers = cell.numbers
                 numbers[BUCKETS + bucket] += 1
                 numbers[TOTAL] += value
-                numbers[LOWEST] = min(numbers[LOWEST], value)
-                numbers[HIGHEST] = max(numbers[HIGHEST], value)
+                # Not `min` and `max`: two calls a measurement for what is hardly ever true.
+                if value < numbers[LOWEST]:  # noqa: PLR1730
+                    numbers[LOWEST] = value
+                if value > numbers[HIGHEST]:  # noqa: PLR1730
+                    numbers[HIGHEST] = value
                 if exemplar is not None:
                     cell.exemplars[bucket] = exemplar
 

@@ -16,16 +16,16 @@ from contextlib import suppress
 from time import monotonic, time_ns
 from typing import Any, TextIO
 
-from opentelemetry._logs import Logger, LoggerProvider, SeverityNumber
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current, get_value
-from opentelemetry.trace import get_current_span
+from opentelemetry._logs import Logger, LoggerProvider, NoOpLogger, SeverityNumber
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
 
 from tercet.emit.asgi import is_excluded
-from tercet.emit.correlation import carried_id
+from tercet.emit.correlation import carried_id, ids_of
 from tercet.emit.http import error_type
 
 Fields = dict[str, Any]
-Render = Callable[[Fields], str]
+#: From what stands on every line, and the fields of one record, to its line.
+Render = Callable[[Fields, Fields], str]
 
 #: What stands first on every line, in this order; the caller's own fields follow.
 STANDARD = (
@@ -38,6 +38,7 @@ STANDARD = (
     "span_id",
     "correlation_id",
 )
+_STANDARD_KEYS = frozenset(STANDARD)
 #: What each record says itself, so that structlog's processors need not.
 SAID_BY_RECORDS = ("timestamp", "level", "logger")
 #: The attribute of a record that holds fields whose names a record has for itself.
@@ -51,6 +52,9 @@ _NOT_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "message", "asctime", "taskName", "color_message", "_logger", "_name", "_record", "_from_structlog",
     FIELDS, _TAKEN, "otelTraceID", "otelSpanID", "otelTraceSampled", "otelServiceName",
 }  # fmt: skip
+#: What stands first in the state of each record that `logging` made, before what the caller added.
+_OWN_NAMES = list(vars(logging.makeLogRecord({})))
+_OWN = len(_OWN_NAMES)
 _DEEPEST, _MOST = 6, 1_000
 _ELLIPSIS = "…"
 _BIGGEST = 2**63 - 1  # whole number that OTLP has
@@ -63,6 +67,7 @@ _SEVERITIES = {
     logging.DEBUG: ("DEBUG", SeverityNumber.DEBUG),
 }
 _MOST_LOGGERS = 1_000
+_NOBODY = NoOpLogger("")
 # What these say, of a setting or of a collector that is away, an application's `dictConfig` must not silence.
 _OWN_LOGGERS = ("tercet", "tercet.export")
 
@@ -72,7 +77,7 @@ class LogStream:
 
     Args:
         service: The name of the service, on every line.
-        render: From the fields of a record to its line; None writes no lines.
+        render: From what is known of a record to its line; None writes no lines.
         provider: Where records leave over OTLP; None for nowhere.
         floor: Records below this level are refused, with one warning.
         stream: Where lines go; stdout at the moment of writing when not given.
@@ -107,18 +112,22 @@ class LogStream:
 
     def take(self, record: logging.LogRecord) -> None:
         """Send one record on, once; never raise, and never take in what sending it logs itself."""
-        if getattr(self._busy, "with_a_record", False) or _TAKEN in vars(record):
+        state = vars(record)
+        if _TAKEN in state or getattr(self._busy, "with_a_record", False):
             return
-        vars(record)[_TAKEN] = self.writes_lines
-        self._attempt(record, self._send_unless_refused)
+        state[_TAKEN] = self.writes_lines
+        try:
+            self._send(record, get_current())
+        except Exception as error:
+            self._tell_of_failure(record, error)
 
-    def _refuses(self, record: logging.LogRecord) -> bool:
+    def _refuses(self, record: logging.LogRecord, context: Context) -> bool:
         if record.levelno < self._floor:
             self._tell_of_floor(record)
             return True
         # What a health check says all day is noise, unless it warns; that it was asked is noise always.
         is_noise = record.levelno < logging.WARNING or record.name in _ACCESS_LOGGERS
-        return is_noise and is_excluded()
+        return is_noise and is_excluded(context)
 
     def _tell_of_floor(self, record: logging.LogRecord) -> None:
         if not self._told_of_floor:
@@ -139,35 +148,33 @@ class LogStream:
                     f"tercet: {self.failed} log records lost, last of {record.name}: {error!r}\n"
                 )
 
-    def _send_unless_refused(self, record: logging.LogRecord) -> None:
-        if self._refuses(record):
+    def _send(self, record: logging.LogRecord, context: Context) -> None:
+        if self._refuses(record, context):
             return
-        context = get_current()
         # Not yet busy: this runs `__str__` of what the caller gave, which may log itself.
         message, own = message_of(record), own_fields(record)
         fields = self._standard(record, message, context)
-        own = _renamed(own, fields)
+        if own and not _STANDARD_KEYS.isdisjoint(own):
+            own = _renamed(own, fields)
         self._busy.with_a_record = True
         try:
-            # Apart, so that a closed stdout does not stop what goes to the collector.
-            self._attempt(record, self._write_line, fields | own)
-            self._attempt(record, self._emit, message, own, fields["correlation_id"], context)
+            self._write_line(fields, own)
+        except Exception as error:  # A closed stdout does not stop what goes to the collector.
+            self._tell_of_failure(record, error)
+        try:
+            self._emit(record, message, own, fields["correlation_id"], context)
         finally:
             self._busy.with_a_record = False
-
-    def _attempt(self, record: logging.LogRecord, send: Callable[..., None], *what: Any) -> None:
-        try:
-            send(record, *what)
-        except Exception as error:
-            self._tell_of_failure(record, error)
 
     def _emit(
         self, record: logging.LogRecord, message: str, own: Fields, identifier: str, context: Context
     ) -> None:
-        if self._provider is None or _is_exporting(record, context):
+        known = self._loggers.get(record.name)
+        emitter = known if known is not None else self._logger(record.name)
+        if emitter is _NOBODY or context.get(_SUPPRESS_INSTRUMENTATION_KEY):
             return
         text, number = _SEVERITIES.get(record.levelno) or _severity(record.levelno)
-        self._logger(record.name).emit(
+        emitter.emit(
             timestamp=int(record.created * 1e9),
             observed_timestamp=time_ns(),
             context=context,
@@ -179,33 +186,33 @@ class LogStream:
 
     def _logger(self, name: str) -> Logger:
         """Find the provider's logger; it would make its key anew and lock twice for each record."""
-        assert self._provider is not None
-        found = self._loggers.get(name)
-        if found is None:
-            if len(self._loggers) >= _MOST_LOGGERS:
-                self._loggers.clear()
-            found = self._loggers[name] = self._provider.get_logger(name)
-        return found
+        if len(self._loggers) >= _MOST_LOGGERS:
+            self._loggers.clear()
+        if self._provider is None or f"{name}.".startswith(_EXPORTERS):
+            self._loggers[name] = _NOBODY
+        else:
+            self._loggers[name] = self._provider.get_logger(name)
+        return self._loggers[name]
 
     def _standard(self, record: logging.LogRecord, message: str, context: Context) -> Fields:
-        ids = get_current_span(context).get_span_context()
-        trace_id, span_id = (f"{ids.trace_id:032x}", f"{ids.span_id:016x}") if ids.is_valid else ("", "")
+        trace_id, span_id, _, _, _, is_valid = ids_of(context)
+        trace = f"{trace_id:032x}" if is_valid else ""
         return {
             "timestamp": record.created,
             "level": record.levelname,
             "logger": record.name,
             "message": message,
             "service": self._service,
-            "trace_id": trace_id,
-            "span_id": span_id,
-            "correlation_id": carried_id(context) or trace_id,
+            "trace_id": trace,
+            "span_id": f"{span_id:016x}" if is_valid else "",
+            "correlation_id": carried_id(context) or trace,
         }
 
-    def _write_line(self, _record: logging.LogRecord, fields: Fields) -> None:
+    def _write_line(self, fields: Fields, own: Fields) -> None:
         stream = self._stream or sys.stdout
         if self._render is None or stream is None:  # a service without a console has no stdout
             return
-        line = self._render(fields) + "\n"
+        line = self._render(fields, own) + "\n"
         with self._writing:  # a stream splits lines that are longer than its buffer
             try:
                 stream.write(line)
@@ -220,8 +227,8 @@ def message_of(record: logging.LogRecord) -> str:
     >>> message_of(logging.makeLogRecord({"msg": "%d items", "args": ("three",)}))
     "%d items ('three',)"
     """
-    if isinstance(record.msg, dict) and "event" in record.msg:  # structlog's wrap_for_formatter
-        return _text(record.msg["event"])
+    if type(record.msg) is not str and isinstance(record.msg, dict) and "event" in record.msg:
+        return _text(record.msg["event"])  # structlog's wrap_for_formatter
     try:
         return _sayable(record.getMessage())
     except Exception:
@@ -231,12 +238,15 @@ def message_of(record: logging.LogRecord) -> str:
 def own_fields(record: logging.LogRecord) -> Fields:
     """Collect what the caller added to a record, and the exception it carries, as plain data."""
     state = vars(record)
-    given = {key: value for key, value in state.items() if key not in _NOT_FIELDS}
+    # Looked at one by one, the two dozen of each record's own cost more than all the rest here.
+    names = list(state)
+    added = names[_OWN:] if names[:_OWN] == _OWN_NAMES else names
+    own = {_text(name): plain(state[name]) for name in added if name not in _NOT_FIELDS}
     if FIELDS in state:
-        given |= state[FIELDS]
-    if isinstance(record.msg, dict) and "event" in record.msg:
-        given |= {key: value for key, value in record.msg.items() if key not in ("event", *SAID_BY_RECORDS)}
-    own: Fields = {_text(key): plain(value) for key, value in given.items()}
+        own |= {_text(key): plain(value) for key, value in state[FIELDS].items()}
+    if type(record.msg) is not str and isinstance(record.msg, dict) and "event" in record.msg:
+        said = record.msg.items()
+        own |= {_text(key): plain(item) for key, item in said if key not in ("event", *SAID_BY_RECORDS)}
     if record.exc_info and record.exc_info[1] is not None:
         own |= exception_fields(record.exc_info[1])
     elif record.exc_text:
@@ -295,6 +305,8 @@ def _affordable(items: Iterable[Any], budget: Iterator[int]) -> Iterator[Any]:
 
 
 def _text(value: object) -> str:
+    if type(value) is str and value.isascii():
+        return value
     try:
         return _sayable(str(value))
     except Exception:
@@ -308,17 +320,11 @@ def _sayable(text: str) -> str:
 
 def _renamed(own: Fields, standard: Fields) -> Fields:
     """Keep a caller's field that bears a standard name under a name of its own, unless it says the same."""
-    if standard.keys().isdisjoint(own):
-        return own
     return {
         f"extra.{key}" if key in standard else key: value
         for key, value in own.items()
         if key not in standard or standard[key] != value
     }
-
-
-def _is_exporting(record: logging.LogRecord, context: Context) -> bool:
-    return bool(get_value(_SUPPRESS_INSTRUMENTATION_KEY, context)) or f"{record.name}.".startswith(_EXPORTERS)
 
 
 def _severity(level: int) -> tuple[str, SeverityNumber]:
@@ -393,7 +399,7 @@ def _admitted(logger: logging.Logger, record: logging.LogRecord) -> logging.LogR
 
     None when every one of those handlers refuses it.
     """
-    if not any(handler.filters for handler in _handlers_of(logger)):
+    if not _is_filtered(logger):
         return record
     consoles = [handler for handler in _handlers_of(logger) if _writes_to_console(handler)]
     if not any(handler.filters for handler in consoles):
@@ -403,6 +409,17 @@ def _admitted(logger: logging.Logger, record: logging.LogRecord) -> logging.LogR
         if admitted:
             return admitted if isinstance(admitted, logging.LogRecord) else record
     return None
+
+
+def _is_filtered(logger: logging.Logger) -> bool:
+    """Say whether any handler has a filter; asked for each record, so without a generator."""
+    current: logging.Logger | None = logger
+    while current is not None:
+        for handler in current.handlers:
+            if handler.filters:
+                return True
+        current = current.parent if current.propagate else None
+    return False
 
 
 def _handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:

@@ -73,7 +73,9 @@ class ActiveCounts:
     def step(self, values: tuple[str, ...], by: int) -> None:
         """Add `by` to the count of these attribute values, which stand in the order of the declaration."""
         with self._lock:
-            self._counts[values] = max(0, self._counts.get(values, 0) + by)
+            count = self._counts.get(values, 0) + by
+            # A child that is forked within a request ends what its parent has begun.
+            self._counts[values] = count if count > 0 else 0
 
     def _observe(self, _options: CallbackOptions) -> Iterator[Observation]:
         with self._lock:

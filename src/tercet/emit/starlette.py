@@ -81,7 +81,8 @@ def _hooked_route(original: Any) -> Any:
     @functools.wraps(original)
     def handle(self: Any, scope: Scope, receive: Receive, send: Send) -> Any:
         exchange = scope.get(OWNER)
-        if exchange is not None:
+        # FastAPI's routes pass through here twice, in their own class and in Starlette's.
+        if exchange is not None and exchange.route_from is not self:
             _note_route(exchange, self, scope)
         return original(self, scope, receive, send)
 
@@ -96,6 +97,7 @@ def _note_route(exchange: Exchange, route: Any, scope: Scope) -> None:
         exchange.route = f"{root}{exchange.prefix}/{{path}}"
     else:
         exchange.route = f"{root}{exchange.prefix}{path}" or "/"
+        exchange.route_from = route
 
 
 def _path_template(route: Any, scope: Scope) -> str:

@@ -22,6 +22,7 @@ _MESSAGES_A_MAP = 3
 
 #: Types of values that need no cleaning.
 SIMPLE = frozenset({str, int, float, bool})
+_TEXTS = frozenset({str})
 _TRUE = b"\x10\x01"
 _FALSE = b"\x10\x00"
 _DOUBLE_TAG = 0x21
@@ -103,7 +104,7 @@ def attributes_field(tag: bytes, attributes: Any) -> bytes:
         The fields; empty when there are no attributes.
     """
     if type(attributes) is not dict:
-        attributes = _as_dict(attributes)
+        attributes = own_copy(attributes)
     pairs = [b""]
     for key, value in attributes.items():
         try:
@@ -119,10 +120,15 @@ def attributes_field(tag: bytes, attributes: Any) -> bytes:
     return tag.join(pairs)
 
 
-def _as_dict(attributes: Any) -> Mapping[str, Any]:
-    # The SDK's own mapping finds each item in Python; its copy is a plain dict, at a sixth of the time.
+def own_copy(attributes: Any) -> dict[str, Any]:
+    """Copy attributes into a dictionary; the mappings of the SDK copy themselves at a sixth of the time.
+
+    >>> own_copy(None), own_copy({"status": 200})
+    ({}, {'status': 200})
+    """
     copy = getattr(attributes, "copy", None)
-    return copy() if copy is not None else attributes or {}
+    copied = copy() if copy is not None else attributes or ()
+    return copied if type(copied) is dict else dict(copied)
 
 
 def is_simple(attributes: Mapping[str, Any]) -> bool:
@@ -131,10 +137,11 @@ def is_simple(attributes: Mapping[str, Any]) -> bool:
     >>> is_simple({"status": 200, "ok": True}), is_simple({"ids": [1]}), is_simple({"": 1})
     (True, False, False)
     """
-    for key, value in attributes.items():
-        if type(value) not in SIMPLE or type(key) is not str or not key:
-            return False
-    return True
+    return (
+        SIMPLE.issuperset(map(type, attributes.values()))
+        and _TEXTS.issuperset(map(type, attributes))
+        and "" not in attributes
+    )
 
 
 def encode_value(value: Any, room: int = _NESTED_MESSAGES) -> bytes:

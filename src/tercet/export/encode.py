@@ -12,7 +12,15 @@ from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode, TraceState
+from opentelemetry.trace import (
+    DEFAULT_TRACE_STATE,
+    Link,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceState,
+)
 
 from tercet.export.attributes import attributes_field, encode_value
 from tercet.export.wire import Memo, delimited, text_field, varints
@@ -26,6 +34,8 @@ _severity_texts: Memo[str | None] = Memo(lambda text: text_field(b"\x1a", text),
 # Enum members hash in Python; their values, as an index, do not.
 _KINDS = tuple(b"\x30" + varints[kind.value + 1] for kind in SpanKind)
 _UNSET = StatusCode.UNSET
+#: The status of nearly all spans, as one object.
+UNSET = Status(_UNSET)
 _UNSET_STATUS = delimited(b"\x7a", b"")
 # SpanFlags: whether is_remote is known, which it always is, and whether it is true.
 _LOCAL = (0x100).to_bytes(4, "little")
@@ -94,8 +104,6 @@ def _scope_field(scope: InstrumentationScope | None, bodies: list[bytes]) -> byt
 
 def encode_span(span: ReadableSpan) -> bytes:
     """Encode the body of a `Span`, for `encode_request`; it can be done as soon as the span has ended."""
-    context: Any = span.get_span_context()
-    parent = span.parent
     # Both properties copy under a lock, in Python, and mostly nothing: a seventh of the whole time.
     # A subclass may answer otherwise, to redact for example: only the SDK's own answers are looked behind.
     kind = type(span)
@@ -103,22 +111,60 @@ def encode_span(span: ReadableSpan) -> bytes:
     links = () if kind.links is _LINKS and not span._links else span.links
     attributes = span._attributes if kind.attributes is _ATTRIBUTES else span.attributes
     dropped = span.dropped_attributes or span.dropped_events or span.dropped_links
+    rare = [_event_field(event) for event in events] + [_link_field(link) for link in links]
+    if dropped:
+        rare.append(_dropped_fields(span))
+    return encode_span_fields(
+        span.get_span_context(),
+        span.parent,
+        span.name,
+        span.kind,
+        (span.start_time, span.end_time),
+        attributes,
+        span.status,
+        b"".join(rare),
+    )
+
+
+def encode_span_fields(  # noqa: PLR0917 - two callers, for which names would cost time
+    context: Any,
+    parent: SpanContext | None,
+    name: str,
+    kind: SpanKind,
+    times: tuple[int | None, int | None],
+    attributes: Any,
+    status: Status | None,
+    rare: bytes = b"",
+) -> bytes:
+    """Encode what every `Span` has.
+
+    Args:
+        context: Its own ids.
+        parent: Those of its parent.
+        name: What it is called.
+        kind: What it is.
+        times: Its start and end, in nanoseconds since 1970.
+        attributes: A mapping, or None.
+        status: How it ended.
+        rare: The fields of events, links and what was dropped.
+    """
+    state = context.trace_state
+    start, end = times
     return b"".join(
         (
             b"\x0a\x10",
             context.trace_id.to_bytes(16, "big"),
             b"\x12\x08",
             context.span_id.to_bytes(8, "big"),
-            _trace_state_field(context.trace_state) if context.trace_state else b"",
+            # Asked first whether it is the one that stands for none: its length is counted in Python.
+            b"" if state is DEFAULT_TRACE_STATE or not state else _trace_state_field(state),
             b"\x22\x08" + parent.span_id.to_bytes(8, "big") if parent else b"",
-            _names[span.name],
-            _KINDS[span.kind._value_],
-            _pack_span_times(_START, span.start_time or 0, _END, span.end_time or 0),
+            _names[name],
+            _KINDS[kind._value_],
+            _pack_span_times(_START, start or 0, _END, end or 0),
             attributes_field(b"\x4a", attributes),
-            b"".join([_event_field(event) for event in events]) if events else b"",
-            b"".join([_link_field(link) for link in links]) if links else b"",
-            _dropped_fields(span) if dropped else b"",
-            _status_field(span.status),
+            rare,
+            _UNSET_STATUS if status is UNSET else _status_field(status),
             _REMOTE_PARENT if parent and parent.is_remote else _LOCAL_PARENT,
         )
     )

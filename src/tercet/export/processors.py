@@ -1,5 +1,8 @@
 """The SDK's side of an outbox: processors for spans and log records."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
@@ -7,6 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from tercet.export.batch import Outbox
 from tercet.export.encode import Encoded, encode_log, encode_span
 
+S = TypeVar("S", bound=ReadableSpan)
 _NO_RESOURCE = Resource.get_empty()
 
 
@@ -25,10 +29,10 @@ class BatchedSpans(SpanProcessor):
         if span.context.trace_flags.sampled:
             self.take(span)
 
-    def take(self, span: ReadableSpan) -> None:
-        """Take a sampled span that has ended."""
+    def take(self, span: S, encode: Callable[[S], bytes] = encode_span) -> None:
+        """Take a sampled span that has ended, encoded by whoever knows it best."""
         try:
-            body = encode_span(span)
+            body = encode(span)
         except Exception as error:  # A span can hold anything, and must not fail whoever ends it.
             self.outbox.refuse("encode_failed", error)
         else:

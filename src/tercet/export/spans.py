@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, Tracer, TracerProvider
 from opentelemetry.sdk.trace._tracer_metrics import NoOpTracerMetrics
@@ -23,29 +23,34 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import (
     DEFAULT_TRACE_STATE,
+    INVALID_SPAN,
+    INVALID_SPAN_CONTEXT,
     Link,
     NonRecordingSpan,
     SpanContext,
     SpanKind,
-    Status,
-    StatusCode,
     TraceFlags,
-    get_current_span,
+    set_span_in_context,
 )
 from opentelemetry.util.types import AnyValue, Attributes
 
-from tercet.export.attributes import SIMPLE, is_simple
+from tercet.export.attributes import SIMPLE, is_simple, own_copy
 from tercet.export.correlation import Correlated
+from tercet.export.encode import UNSET, encode_span, encode_span_fields
 from tercet.export.guard import GuardedProcessors
 from tercet.export.sampling import ParentDecides
 
+S = TypeVar("S")
 Stamp = Callable[[Context | None, int], Mapping[str, Any]]
 
 logger = logging.getLogger("tercet.export")
 _SAMPLED, _RANDOM = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.RANDOM_TRACE_ID)
 _SAMPLED_RANDOM = TraceFlags(_SAMPLED | _RANDOM)
 _UNSAMPLED = TraceFlags(TraceFlags.DEFAULT)
-_UNSET = Status(StatusCode.UNSET)
+#: Where the API keeps the span of a context; its own look-up takes four times the time.
+(_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
+_new: Callable[[type[S]], S] = object.__new__
+_new_lock = threading.Lock
 
 
 class LeanSpan(Span):
@@ -58,31 +63,14 @@ class LeanSpan(Span):
     _trace_config = None
     _record_end_metrics = None
     _end_time: int | None = None
-    _status = _UNSET
+    _status = UNSET
     _events: Any = ()
     _links: Any = ()
     _attributes: Any
     _chain: GuardedProcessors
     _room: int
-
-    def __init__(  # noqa: PLR0917 - one caller, for which names would cost time
-        self,
-        tracer: "LeanTracer",
-        name: str,
-        context: SpanContext,
-        parent: SpanContext | None,
-        kind: SpanKind,
-        attributes: dict[str, Any],
-        start_time: int,
-    ) -> None:
-        self._name = name
-        self._context = context
-        self._parent = parent
-        self._kind = kind
-        self._attributes = attributes
-        self._start_time = start_time
-        self.__dict__.update(tracer.given)
-        self._lock = threading.Lock()
+    # Other than the SDK's own, it asks nothing: only a tracer makes spans.
+    __new__ = object.__new__
 
     @property
     def dropped_attributes(self) -> int:
@@ -115,8 +103,9 @@ class LeanSpan(Span):
             with self._lock:
                 own = self._attributes
                 if type(own) is dict and self._end_time is None and len(own) + len(attributes) <= self._room:
-                    for key in attributes:
-                        own.pop(key, None)
+                    if not own.keys().isdisjoint(attributes):
+                        for key in attributes:
+                            own.pop(key, None)
                     own.update(attributes)
                     return
         self._as_upstream()
@@ -166,16 +155,31 @@ class LeanSpan(Span):
                 return
             self._end_time = time_ns() if end_time is None else end_time
         chain = self._chain
-        readable: ReadableSpan = self
+        is_sampled = self._context.trace_flags & _SAMPLED  # type: ignore[union-attr] # each of ours has one
         if chain.others:
-            for processor in chain.others:
-                processor._on_ending(self)
-            readable = self._readable_span()
-            for processor in chain.others:
-                processor.on_end(readable)
-        if self._context.trace_flags & _SAMPLED:  # type: ignore[union-attr] # each of ours has one
+            self._end_for_all(chain, is_sampled)
+        elif is_sampled:
+            for outlet in chain.outlets:
+                outlet.take(self, LeanSpan._encoded)
+
+    def _end_for_all(self, chain: GuardedProcessors, is_sampled: int) -> None:
+        for processor in chain.others:
+            processor._on_ending(self)
+        readable = self._readable_span()
+        for processor in chain.others:
+            processor.on_end(readable)
+        if is_sampled:
             for outlet in chain.outlets:
                 outlet.take(readable)
+
+    def _encoded(self) -> bytes:
+        """Encode an ended span, past the properties that show it to others."""
+        if type(self._attributes) is not dict or self._events or self._links:
+            return encode_span(self)
+        times = (self._start_time, self._end_time)
+        return encode_span_fields(
+            self._context, self._parent, self._name, self._kind, times, self._attributes, self._status
+        )
 
     def _readable_span(self) -> ReadableSpan:
         self._as_upstream()
@@ -196,8 +200,8 @@ class LeanTracer(Tracer):
 
     def _set_resource(self, resource: Resource) -> None:
         super()._set_resource(resource)
-        #: What each span of this tracer is given.
-        self.given: dict[str, Any] = {
+        # What is the same for all spans of this tracer stands on a class of their own.
+        given = {
             "_resource": resource,
             "_sampler": self.sampler,
             "_span_processor": self.span_processor,
@@ -208,7 +212,9 @@ class LeanTracer(Tracer):
             "_set_status_on_exception": True,
             "_chain": self._chain,
             "_room": self._room,
+            "__module__": LeanSpan.__module__,
         }
+        self._kind_of_span: type[LeanSpan] = type(LeanSpan.__name__, (LeanSpan,), given)
 
     def start_span(  # noqa: PLR0917 - the API has it so
         self,
@@ -222,7 +228,8 @@ class LeanTracer(Tracer):
         set_status_on_exception: bool = True,
     ) -> trace.Span:
         """Start a span, or pass the context on where it is not recorded."""
-        parent: SpanContext | None = get_current_span(context).get_span_context()
+        current: Any = get_current().get(_SPAN) if context is None else context.get(_SPAN)
+        parent = INVALID_SPAN_CONTEXT if current is None else current.get_span_context()
         if not self._tracer_config.is_enabled or type(parent) is not SpanContext:
             return super().start_span(name, context, kind, attributes, links, start_time)
         ids = self.id_generator
@@ -244,10 +251,13 @@ class LeanTracer(Tracer):
         if not recorded:
             return NonRecordingSpan(own)
         stamp = self._provider.stamp
-        given = dict(attributes) if attributes else {}
+        given = own_copy(attributes)
         if stamp is not None:
             given.update(stamp(context, trace_id))
-        span = LeanSpan(self, name, own, parent, kind, given, time_ns() if start_time is None else start_time)
+        span = _new(self._kind_of_span)
+        span._name, span._context, span._parent, span._kind = name, own, parent, kind
+        span._attributes, span._lock = given, _new_lock()
+        span._start_time = time_ns() if start_time is None else start_time
         if len(given) > self._room or not is_simple(given):
             span._clean()
         if links:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from tercet.emit.http import (
     REDACTED,
+    ServerAttributes,
     client_attributes,
     error_type,
     host_and_port,
@@ -13,9 +14,15 @@ from tercet.emit.http import (
     known_scheme,
     redacted_query,
     redacted_url,
-    server_attributes,
     span_name,
 )
+
+
+def described(scope, method, host, agent):
+    """The attributes of a request with these headers, as a mapping."""
+    given = {b"host": host, b"user-agent": agent}
+    headers = {name: value.encode("latin-1", "replace") for name, value in given.items() if value is not None}
+    return ServerAttributes(scope, method, headers)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +100,7 @@ def test_an_incoming_request_is_described_in_the_terms_of_the_conventions():
         "client": ("192.0.2.7", 1),
         "server": ("10.0.0.1", 443),
     }
-    assert server_attributes(scope, "GET", "shop.example", "curl/8") == {
+    assert dict(described(scope, "GET", "shop.example", "curl/8")) == {
         "http.request.method": "GET",
         "url.path": "/orders/7",
         "url.scheme": "https",
@@ -108,7 +115,7 @@ def test_an_incoming_request_is_described_in_the_terms_of_the_conventions():
 
 def test_an_unknown_method_is_one_value_and_its_original_is_kept_short():
     """A caller can make no new series, and no endless attribute."""
-    attributes = server_attributes({"method": "X" * 100, "path": "/"}, "_OTHER", None, None)
+    attributes = described({"method": "X" * 100, "path": "/"}, "_OTHER", None, None)
     assert attributes["http.request.method"] == "_OTHER"
     assert attributes["http.request.method_original"] == "X" * 64
 
@@ -116,7 +123,7 @@ def test_an_unknown_method_is_one_value_and_its_original_is_kept_short():
 @pytest.mark.parametrize("client", [None, (), [], ("", 0), (None, None)])
 def test_a_client_without_an_address_has_no_attribute(client):
     """Unix sockets and test clients name no client."""
-    assert "client.address" not in server_attributes({"path": "/", "client": client}, "GET", None, None)
+    assert "client.address" not in described({"path": "/", "client": client}, "GET", None, None)
 
 
 def test_an_outgoing_request_is_described_in_the_terms_of_the_conventions():
@@ -165,7 +172,7 @@ def test_an_exception_is_named_in_full():
 def test_any_bytes_from_outside_are_described_without_an_error(query, path, host, agent):
     """Hostile input is harmless."""
     scope = {"method": path, "path": path, "scheme": host, "query_string": query, "server": None}
-    assert server_attributes(scope, "GET", host, agent)["url.path"] == path
+    assert described(scope, "GET", host, agent)["url.path"] == path
 
 
 @given(st.text(alphabet="abckeytoken=&?#@:/[]%._-; ", max_size=40))
