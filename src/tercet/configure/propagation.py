@@ -5,7 +5,6 @@ from importlib.metadata import entry_points
 
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
-from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import (
     CarrierT,
     Getter,
@@ -17,7 +16,8 @@ from opentelemetry.propagators.textmap import (
 
 from tercet.declare.pace import Pace
 from tercet.declare.settings import Settings
-from tercet.emit.correlation import CorrelationPropagator
+from tercet.emit.correlation import ALIAS, HEADER, CorrelationPropagator
+from tercet.emit.headers import Propagators
 from tercet.emit.tracecontext import TraceContextPropagator
 from tercet.errors import SettingsError
 
@@ -26,6 +26,12 @@ _OWN: dict[str, type[TextMapPropagator]] = {
     "tracecontext": TraceContextPropagator,
     "baggage": W3CBaggagePropagator,
     "correlation": CorrelationPropagator,
+}
+# The headers without which there is nothing for these to read.
+_READ: dict[str, frozenset[str]] = {
+    "tracecontext": frozenset({"traceparent"}),
+    "baggage": frozenset({"baggage"}),
+    "correlation": frozenset({HEADER, ALIAS}),
 }
 
 
@@ -36,7 +42,7 @@ def build_propagator(settings: Settings) -> TextMapPropagator:
         SettingsError: A name is not installed.
     """
     names = [name for name in settings.propagators if name != "none"]
-    return CompositePropagator([_build(name) for name in names])
+    return Propagators([(_build(name), _READ.get(name, frozenset())) for name in names])
 
 
 class Guarded(TextMapPropagator):

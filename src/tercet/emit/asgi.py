@@ -23,12 +23,13 @@ from tercet.emit.exchange import (
 )
 from tercet.emit.metrics import ActiveCounts, build_recorder
 
-_EXCLUDED = create_key("tercet-excluded")
+#: Where a context says that its work is left out of all signals.
+EXCLUDED = create_key("tercet-excluded")
 
 
 def is_excluded(context: Context | None = None) -> bool:
     """Say whether the work at hand belongs to a path that is left out of all signals."""
-    return bool(get_value(_EXCLUDED) if context is None else context.get(_EXCLUDED))
+    return bool(get_value(EXCLUDED) if context is None else context.get(EXCLUDED))
 
 
 class Paths:
@@ -136,7 +137,7 @@ async def _run_unobserved(app: App, scope: Scope, receive: Receive, send: Send) 
 async def _run_excluded(app: App, scope: Scope, receive: Receive, send: Send) -> None:
     """Run `app` under a span that is sampled by nobody, so that its children and callees stay out too."""
     unsampled = SpanContext(random.getrandbits(128) | 1, random.getrandbits(64) | 1, is_remote=False)
-    context = set_span_in_context(NonRecordingSpan(unsampled), set_value(_EXCLUDED, True, Context()))
+    context = set_span_in_context(NonRecordingSpan(unsampled), set_value(EXCLUDED, True, Context()))
     token = attach(context)
     try:
         await app(scope, receive, send)

@@ -21,6 +21,7 @@ from opentelemetry.propagators.textmap import (
 from opentelemetry.trace import (
     INVALID_SPAN,
     INVALID_SPAN_CONTEXT,
+    Span,
     SpanContext,
     format_trace_id,
     get_current_span,
@@ -67,6 +68,11 @@ def ids_of(context: Context) -> SpanContext:
     """Read the ids of a context's span, as `get_current_span` would in four times the time."""
     span = context.get(_SPAN)
     return INVALID_SPAN_CONTEXT if span is None else span.get_span_context()  # type: ignore[attr-defined] # a span
+
+
+def with_span(span: Span, context: Context) -> Context:
+    """Return a context whose span it is, as `set_span_in_context` would in twice the time."""
+    return Context({**context, _SPAN: span})
 
 
 def carried_id(context: Context | None = None) -> str:

@@ -8,10 +8,10 @@ from time import perf_counter, time_ns
 from typing import Any, Protocol
 
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
 from tercet.declare.pace import Pace
-from tercet.emit.correlation import HEADER, carried_id
+from tercet.emit.correlation import HEADER, carried_id, with_span
 from tercet.emit.headers import HeaderGetter, HeaderMap, by_name
 from tercet.emit.http import (
     FAILURE,
@@ -149,7 +149,7 @@ class Exchange:
         span = self._with.tracer.start_span(
             span_name(self._method, None), parent, SpanKind.SERVER, attributes=attributes
         )
-        return span, set_span_in_context(span, parent)
+        return span, with_span(span, parent)
 
     async def run(self, app: App) -> None:
         """Run `app` with this exchange's context, and record it when the response is complete."""

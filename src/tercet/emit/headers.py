@@ -1,9 +1,11 @@
 """The raw headers of an ASGI request, as what propagators read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from opentelemetry.propagators.textmap import Getter
+from opentelemetry.context import Context
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import CarrierT, Getter, TextMapPropagator, default_getter
 
 #: By name; a list of values where a name came more than once.
 HeaderMap = dict[bytes, bytes | list[bytes]]
@@ -65,3 +67,30 @@ class HeaderGetter(Getter[HeaderMap]):
     def keys(self, carrier: HeaderMap) -> list[str]:
         """List the names."""
         return [name.decode("latin-1") for name in carrier]
+
+
+class Propagators(CompositePropagator):
+    """Several propagators as one, of which only those are asked to read whose headers have come.
+
+    Args:
+        reading: Each propagator, and the headers that it reads; none where it may read any.
+    """
+
+    def __init__(self, reading: Sequence[tuple[TextMapPropagator, frozenset[str]]]) -> None:
+        super().__init__([propagator for propagator, _ in reading])
+        self._reading = [
+            (propagator, frozenset(name.lower().encode() for name in names)) for propagator, names in reading
+        ]
+
+    def extract(
+        self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
+    ) -> Context:
+        """Read what the propagators find."""
+        if not isinstance(getter, HeaderGetter):
+            return super().extract(carrier, context, getter)
+        names: Any = carrier
+        found = Context() if context is None else context
+        for propagator, reads in self._reading:
+            if not reads or not reads.isdisjoint(names):
+                found = propagator.extract(names, found, getter)
+        return found

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from opentelemetry._logs import Logger, LoggerProvider, NoOpLogger, SeverityNumber
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
 
-from tercet.emit.asgi import is_excluded
+from tercet.emit.asgi import EXCLUDED
 from tercet.emit.correlation import carried_id, ids_of
 from tercet.emit.http import error_type
 
@@ -121,13 +121,13 @@ class LogStream:
         except Exception as error:
             self._tell_of_failure(record, error)
 
-    def _refuses(self, record: logging.LogRecord, context: Context) -> bool:
+    def _refuses(self, record: logging.LogRecord) -> bool:
+        """Say whether a record below the floor, or of work that is excluded, is refused."""
         if record.levelno < self._floor:
             self._tell_of_floor(record)
             return True
         # What a health check says all day is noise, unless it warns; that it was asked is noise always.
-        is_noise = record.levelno < logging.WARNING or record.name in _ACCESS_LOGGERS
-        return is_noise and is_excluded(context)
+        return record.levelno < logging.WARNING or record.name in _ACCESS_LOGGERS
 
     def _tell_of_floor(self, record: logging.LogRecord) -> None:
         if not self._told_of_floor:
@@ -149,7 +149,7 @@ class LogStream:
                 )
 
     def _send(self, record: logging.LogRecord, context: Context) -> None:
-        if self._refuses(record, context):
+        if (record.levelno < self._floor or context.get(EXCLUDED)) and self._refuses(record):
             return
         # Not yet busy: this runs `__str__` of what the caller gave, which may log itself.
         message, own = message_of(record), own_fields(record)
@@ -227,8 +227,11 @@ def message_of(record: logging.LogRecord) -> str:
     >>> message_of(logging.makeLogRecord({"msg": "%d items", "args": ("three",)}))
     "%d items ('three',)"
     """
-    if type(record.msg) is not str and isinstance(record.msg, dict) and "event" in record.msg:
-        return _text(record.msg["event"])  # structlog's wrap_for_formatter
+    said = record.msg
+    if type(said) is str and not record.args and said.isascii():
+        return said
+    if isinstance(said, dict) and "event" in said:  # structlog's wrap_for_formatter
+        return _text(said["event"])
     try:
         return _sayable(record.getMessage())
     except Exception:

@@ -126,9 +126,8 @@ class TraceContextPropagator(TextMapPropagator):
             return context
         trace_id, span_id, flags = parent
         state = _parse_tracestate(getter.get(carrier, "tracestate"))
-        caller = SpanContext(
-            int(trace_id, 16), int(span_id, 16), True, _FLAGS[int(flags, 16) & _KNOWN_FLAGS], state
-        )
+        known_flags = _FLAGS[int(flags, 16) & _KNOWN_FLAGS]
+        caller = SpanContext(int(trace_id, 16), int(span_id, 16), True, known_flags, state)
         return set_span_in_context(NonRecordingSpan(caller), context)
 
     def inject(

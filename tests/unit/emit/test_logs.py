@@ -358,7 +358,7 @@ def test_the_loggers_of_uvicorn_are_written_once(seen, capsys):
 def test_lines_of_excluded_paths_are_left_out_unless_they_warn(lines):
     """Probes say nothing about users, whoever writes about them; what is wrong is said all the same."""
     logging.getLogger("uvicorn.access").setLevel(logging.INFO)
-    token = attach(set_value(asgi._EXCLUDED, True))
+    token = attach(set_value(asgi.EXCLUDED, True))
     logging.getLogger("uvicorn.access").info("GET /health")
     logging.getLogger("orders").info("asked for health")
     logging.getLogger("orders").warning("not well")
