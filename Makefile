@@ -46,4 +46,5 @@ $(VENV)/.%: pyproject.toml
 	@echo "installing what 'make $*' needs into $(VENV)" >&2
 	@$(BIN)/python -m pip install -q --upgrade 'pip>=24.2' >&2
 	@$(BIN)/python -m pip install -q -e '.[$*]' >&2
+	@$(BIN)/python -m compileall -q src >&2 # as pip does with what it does not leave in place
 	@touch $@

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-_FOREIGN = ("OTEL_", "TERCET_", "DD_", "LOGFIRE_", "FASTAPI_", "BENCH_")
+# The last: what is started twice is compiled once, as it is wherever a package is installed.
+_FOREIGN = ("OTEL_", "TERCET_", "DD_", "LOGFIRE_", "FASTAPI_", "BENCH_", "PYTHONDONTWRITEBYTECODE")
 
 
 class RunError(RuntimeError):
