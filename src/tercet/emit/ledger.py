@@ -9,6 +9,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, MutableSequence
 from time import time, time_ns
+from typing import Final
 
 from opentelemetry.trace import SpanContext
 
@@ -29,6 +30,8 @@ MOST_SERIES = 2_000
 #: of a histogram sum, lowest, highest and then each bucket's own count.
 TOTAL, LOWEST, HIGHEST, BUCKETS = 0, 1, 2, 3
 SET_AT = 1
+#: Where the trace flags stand in the ids of a span, which are a tuple.
+_FLAGS: Final = 3
 
 
 def private(metric: Metric, values: Values | None, count: int) -> Numbers:
@@ -199,10 +202,6 @@ class Ledger:
     def _emptied(self, numbers: Numbers) -> Numbers:
         return numbers
 
-    def _exemplar(self, value: float, ids: SpanContext) -> Measured | None:
-        is_exemplar = ids.trace_flags & self.exemplar_flags or self.exemplar_flags < 0
-        return (value, time_ns(), ids.trace_id, ids.span_id) if is_exemplar else None
-
     def distinct(self) -> dict[str, int]:
         """Count the distinct values of each attribute, to see which one makes the series many."""
         with self._lock:
@@ -241,7 +240,9 @@ class Sums(Ledger):
 
     def add_to(self, series: Series, amount: float, ids: SpanContext) -> None:
         """Add to a series."""
-        exemplar = self._exemplar(amount, ids)
+        flags = self.exemplar_flags
+        is_exemplar = ids[_FLAGS] & flags or flags < 0
+        exemplar = (amount, time_ns(), ids[0], ids[1]) if is_exemplar else None
         with self._lock:
             for cell in series.cells.values():
                 cell.numbers[TOTAL] += amount
@@ -269,6 +270,7 @@ class Histograms(Ledger):
     """The ledger of a histogram with the bounds of its declaration."""
 
     def __init__(self, metric: Metric, most_series: int = MOST_SERIES) -> None:
+        self._bounds = metric.buckets
         self._exemplars = len(metric.buckets) + 1
         self._numbers = BUCKETS + self._exemplars
         super().__init__(metric, most_series)
@@ -279,8 +281,10 @@ class Histograms(Ledger):
 
     def record_to(self, series: Series, value: float, ids: SpanContext) -> None:
         """Record one measurement in a series."""
-        bucket = bisect_left(self.metric.buckets, value)
-        exemplar = self._exemplar(value, ids)
+        bucket = bisect_left(self._bounds, value)
+        flags = self.exemplar_flags
+        is_exemplar = ids[_FLAGS] & flags or flags < 0
+        exemplar = (value, time_ns(), ids[0], ids[1]) if is_exemplar else None
         with self._lock:
             for cell in series.cells.values():
                 numbers = cell.numbers

@@ -12,7 +12,7 @@ from typing import Any
 import wrapt
 
 from tercet.emit import asgi
-from tercet.emit.exchange import OWNER, App, Exchange, Receive, Scope, Send
+from tercet.emit.exchange import OWNER, Exchange, Receive, Scope, Send
 
 # Module, class: each is an ASGI application that may be the outermost one of a process.
 _APPLICATIONS = (
@@ -54,27 +54,28 @@ def _when_imported(module: str, name: str, attribute: str, hook: Callable[[Any],
 
 
 def _hooked_application(name: str) -> Callable[[Any], Any]:
+    is_foreign = name == "OpenTelemetryMiddleware"
+
     def hook(original: Any) -> Any:
         @functools.wraps(original)
         async def call(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
             edge = asgi.installed()
-            if edge is not None and edge.owns(scope):
-                await edge.observe(_inside(self, original, name), scope, receive, send)
-            elif edge is not None and scope["type"] == "lifespan":
-                await edge.live(functools.partial(original, self), scope, receive, send)
-            elif edge is not None and OWNER in scope and name == "OpenTelemetryMiddleware":
+            if edge is not None and OWNER not in scope:
+                inside = self.app if is_foreign else functools.partial(original, self)
+                if edge.owns(scope):
+                    await edge.observe(inside, scope, receive, send)
+                    return
+                if scope["type"] == "lifespan":
+                    await edge.live(functools.partial(original, self), scope, receive, send)
+                    return
+            elif edge is not None and is_foreign and scope["type"] != "lifespan":
                 await self.app(scope, receive, send)
-            else:
-                await original(self, scope, receive, send)
+                return
+            await original(self, scope, receive, send)
 
         return call
 
     return hook
-
-
-def _inside(self: Any, original: Any, name: str) -> App:
-    """Say what to run inside the edge: for another telemetry middleware, only what it wraps."""
-    return self.app if name == "OpenTelemetryMiddleware" else functools.partial(original, self)
 
 
 def _hooked_route(original: Any) -> Any:

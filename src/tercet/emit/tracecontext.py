@@ -23,8 +23,9 @@ from opentelemetry.trace import (
     TraceFlags,
     TraceState,
     get_current_span,
-    set_span_in_context,
 )
+
+from tercet.emit.correlation import with_span
 
 _TRACEPARENT = re.compile(
     r"""
@@ -128,7 +129,7 @@ class TraceContextPropagator(TextMapPropagator):
         state = _parse_tracestate(getter.get(carrier, "tracestate"))
         known_flags = _FLAGS[int(flags, 16) & _KNOWN_FLAGS]
         caller = SpanContext(int(trace_id, 16), int(span_id, 16), True, known_flags, state)
-        return set_span_in_context(NonRecordingSpan(caller), context)
+        return with_span(NonRecordingSpan(caller), context)
 
     def inject(
         self,

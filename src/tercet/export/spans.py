@@ -5,6 +5,7 @@ classes gets what they expect. Where a span costs what it costs, measured: clean
 twice (7 µs of 22), the sampler's answer in three objects (2 µs), a second span to read from (2 µs).
 """
 
+import functools
 import logging
 import sys
 import threading
@@ -19,6 +20,7 @@ from opentelemetry.context import Context, get_current
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, Tracer, TracerProvider
 from opentelemetry.sdk.trace._tracer_metrics import NoOpTracerMetrics
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import (
@@ -51,6 +53,11 @@ _UNSAMPLED = TraceFlags(TraceFlags.DEFAULT)
 (_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
 _new: Callable[[type[S]], S] = object.__new__
 _new_lock = threading.Lock
+_known_ids: Callable[[tuple[Any, ...]], SpanContext] = functools.partial(tuple.__new__, SpanContext)
+
+
+def _checked_ids(ids: tuple[Any, ...]) -> SpanContext:
+    return SpanContext(*ids[:-1])
 
 
 class LeanSpan(Span):
@@ -195,6 +202,8 @@ class LeanTracer(Tracer):
         self._provider = provider
         self._chain = chain
         self._room = _room(self._span_limits)
+        # Those of the SDK's own generator are always in range.
+        self._ids = _known_ids if type(self.id_generator) is RandomIdGenerator else _checked_ids
         self._decides = self.sampler.decides if isinstance(self.sampler, ParentDecides) else None
         self._set_resource(self.resource)
 
@@ -247,7 +256,7 @@ class LeanTracer(Tracer):
             sampled = result.decision is Decision.RECORD_AND_SAMPLE
             attributes, state = result.attributes, result.trace_state or DEFAULT_TRACE_STATE
         flags = (_SAMPLED_RANDOM if random else _SAMPLED) if sampled else (_RANDOM if random else _UNSAMPLED)
-        own = SpanContext(trace_id, ids.generate_span_id(), False, flags, state)
+        own = self._ids((trace_id, ids.generate_span_id(), False, flags, state, True))
         if not recorded:
             return NonRecordingSpan(own)
         stamp = self._provider.stamp
