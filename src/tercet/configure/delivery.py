@@ -19,11 +19,12 @@ from tercet.declare.metric import (
 from tercet.declare.settings import Settings
 from tercet.emit.metrics import Recorder, build_recorder
 from tercet.errors import SettingsError
+from tercet.export.answer import Answer
 from tercet.export.batch import Account, Outbox, Posts
 from tercet.export.encode import Encoded, encode_request, weight
+from tercet.export.exporters import temporality
 from tercet.export.halves import halved
-from tercet.export.link import Answer, Link
-from tercet.export.otlp import temporality
+from tercet.export.link import Link
 from tercet.export.points import PostedPoints
 from tercet.export.spool import Limits, Spool
 
@@ -32,10 +33,11 @@ _ITEM: Mapping[Spooled, str] = {"traces": "span", "logs": "log"}
 
 
 def build_outbox(signal: Spooled, settings: Settings) -> Outbox[Encoded]:
-    """Make the way out of one signal over OTLP and HTTP; its thread starts with the first item.
+    """Make the way out of one signal over OTLP; its thread starts with the first item.
 
     Raises:
-        SettingsError: The spool cannot be where the settings say.
+        SettingsError: The spool cannot be where the settings say, or the link not be as they say.
+        SetupError: gRPC is asked for and not installed.
     """
     otlp, item = settings.otlp(signal), _ITEM[signal]
     link = Link(otlp, signal)
@@ -55,7 +57,7 @@ def build_outbox(signal: Spooled, settings: Settings) -> Outbox[Encoded]:
 
 
 def build_posted_points(settings: Settings) -> PostedPoints:
-    """Make the way out of metrics over OTLP and HTTP."""
+    """Make the way out of metrics over OTLP."""
     link = Link(settings.otlp("metrics"), "metrics")
     return PostedPoints(
         link,

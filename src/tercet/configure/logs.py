@@ -10,7 +10,7 @@ from opentelemetry.sdk.resources import Resource
 from tercet.configure.delivery import build_outbox
 from tercet.declare.settings import Settings
 from tercet.emit.logs import LogStream
-from tercet.export.otlp import build_exporter, exporter_names, is_posted
+from tercet.export.exporters import OTLP, build_exporter, exporter_names
 from tercet.export.processors import BatchedLogs
 from tercet.export.records import LeanLoggerProvider
 from tercet.export.text import line_renderer
@@ -30,10 +30,10 @@ def build_log_processors(settings: Settings) -> list[LogRecordProcessor]:
 
 
 def _build_batch(name: str, settings: Settings) -> LogRecordProcessor:
-    if is_posted(name, "logs", settings):
+    if name == OTLP:
         return BatchedLogs(build_outbox("logs", settings))
     return BatchLogRecordProcessor(
-        build_exporter(name, "logs", settings),
+        build_exporter(name, "logs"),
         max_queue_size=settings.log_queue_size,
         schedule_delay_millis=settings.log_export_delay * 1000,
         max_export_batch_size=min(settings.log_batch_size, settings.log_queue_size),

@@ -17,9 +17,9 @@ from opentelemetry.sdk.resources import Resource
 from tercet.configure.delivery import build_posted_points
 from tercet.declare.metric import HTTP_CLIENT_DURATION, HTTP_SERVER_DURATION, METRICS, Metric
 from tercet.declare.settings import Settings
+from tercet.export.exporters import OTLP, build_exporter, exporter_names
 from tercet.export.forked import PeriodicReader
 from tercet.export.metered import LeanMeterProvider
-from tercet.export.otlp import build_exporter, exporter_names, is_posted
 
 _EXEMPLAR_FILTERS: dict[str, Callable[[], ExemplarFilter]] = {
     "trace_based": TraceBasedExemplarFilter,
@@ -49,9 +49,9 @@ def build_metric_readers(settings: Settings) -> list[MetricReader]:
 
 
 def _build_exporter(name: str, settings: Settings) -> MetricExporter:
-    if is_posted(name, "metrics", settings):
+    if name == OTLP:
         return build_posted_points(settings)
-    exporter: MetricExporter = build_exporter(name, "metrics", settings)
+    exporter: MetricExporter = build_exporter(name, "metrics")
     return exporter
 
 

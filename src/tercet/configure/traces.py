@@ -13,7 +13,7 @@ from tercet.declare.settings import Settings
 from tercet.emit import correlation
 from tercet.errors import SettingsError
 from tercet.export.correlation import Correlated
-from tercet.export.otlp import build_exporter, exporter_names, is_posted
+from tercet.export.exporters import OTLP, build_exporter, exporter_names
 from tercet.export.processors import BatchedSpans
 from tercet.export.sampling import ParentDecides
 from tercet.export.spans import LeanTracerProvider
@@ -39,10 +39,10 @@ def build_span_processors(settings: Settings) -> list[SpanProcessor]:
 
 
 def _build_batch(name: str, settings: Settings) -> SpanProcessor:
-    if is_posted(name, "traces", settings):
+    if name == OTLP:
         return BatchedSpans(build_outbox("traces", settings))
     return BatchSpanProcessor(
-        build_exporter(name, "traces", settings),
+        build_exporter(name, "traces"),
         max_queue_size=settings.span_queue_size,
         schedule_delay_millis=settings.span_export_delay * 1000,
         max_export_batch_size=min(settings.span_batch_size, settings.span_queue_size),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 T = TypeVar("T")
 Parser = Callable[[object], T]
@@ -208,21 +208,28 @@ def buckets(value: object) -> tuple[float, ...]:
     return bounds
 
 
-def url(value: object) -> str:
-    """Take an http or https address.
+def endpoint(value: object) -> str:
+    """Take an http or https URL, or a host and a port, which is all that gRPC needs.
 
-    >>> url("http://collector:4318/")
-    'http://collector:4318/'
+    >>> endpoint("http://collector:4318/"), endpoint("collector:4317")
+    ('http://collector:4318/', 'collector:4317')
     """
     address = str(value).strip()
     try:
-        parts = urlsplit(address)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        usable = bool(parts.hostname) and (parts.port or 1) > 0 and _is_complete(parts)
     except ValueError:
         usable = False
     if not usable:
-        raise Unusable("an http or https URL", "Write http://localhost:4318.")
+        raise Unusable("an http or https URL, or host:port for gRPC", "Write http://localhost:4318.")
     return address
+
+
+def _is_complete(parts: SplitResult) -> bool:
+    """Say whether an address has all that its form must have, and no more."""
+    if parts.scheme:
+        return parts.scheme in {"http", "https"}
+    return parts.port is not None and not (parts.path or parts.query or parts.fragment)
 
 
 def is_loopback(url: str) -> bool:

@@ -98,7 +98,7 @@ class Settings:
     metrics_exporter: tuple[str, ...] = _row(("otlp",), parse.words, "OTEL_METRICS_EXPORTER", about="otlp, prometheus, console, none, or the name of an installed exporter.")
     logs_exporter: tuple[str, ...] = _row(("otlp",), parse.words, "OTEL_LOGS_EXPORTER", about="otlp, console, none, or the name of an installed exporter.")
 
-    otlp_endpoint: str | None = _otlp(None, parse.optional(parse.url), "ENDPOINT", about="Address of the collector; http://localhost:4318 (4317 for gRPC) when unset.")
+    otlp_endpoint: str | None = _otlp(None, parse.optional(parse.endpoint), "ENDPOINT", about="Address of the collector, for gRPC also host:port; http://localhost:4318 (4317 for gRPC) when unset.")
     otlp_protocol: str = _otlp("http/protobuf", parse.choice("http/protobuf", "grpc"), "PROTOCOL", about="http/protobuf, or grpc with the extra tercet[grpc].")
     otlp_headers: Mapping[str, str] = _otlp(_NOTHING, parse.headers, "HEADERS", about="Headers of each export, such as a token.", secret=True)
     otlp_timeout: float = _otlp(10.0, parse.number(0.001, 3_600, "Write 10 for ten seconds."), "TIMEOUT", about="Seconds for one export, in the variable too, as the Python SDK has it.")
@@ -106,7 +106,7 @@ class Settings:
     otlp_certificate: str | None = _otlp(None, parse.optional(parse.text), "CERTIFICATE", about="File of the authority that signed the collector's certificate.")
     otlp_client_key: str | None = _otlp(None, parse.optional(parse.text), "CLIENT_KEY", about="File of the client's key, for mTLS.")
     otlp_client_certificate: str | None = _otlp(None, parse.optional(parse.text), "CLIENT_CERTIFICATE", about="File of the client's certificate, for mTLS.")
-    otlp_insecure: bool = _otlp(False, parse.boolean, "INSECURE", about="gRPC without TLS when the endpoint has no scheme that says so.")
+    otlp_insecure: bool = _otlp(False, parse.boolean, "INSECURE", about="gRPC without TLS to an endpoint that is host:port, and so does not say.")
 
     export_max_bytes: int = _row(16 * 1024**2, parse.whole(1024, 2**40, "Write 16777216."), "TERCET_EXPORT_MAX_BYTES", about="Bytes of each signal that may wait in memory while the collector is away; the oldest go beyond.")
     export_batch_bytes: int = _row(4 * 1024**2, parse.whole(1024, 2**30, "Write 4194304."), "TERCET_EXPORT_BATCH_BYTES", about="Bytes of spans or log records in one export before compression, at most, unless a single one has more.")
@@ -184,6 +184,9 @@ class Settings:
 
         >>> Settings(otlp_endpoint="http://c:4318").otlp("traces").endpoint
         'http://c:4318/v1/traces'
+
+        Raises:
+            SettingsError: The endpoint is no URL, and the protocol needs one.
         """
         values = {
             row_field.name.removeprefix("otlp_"): self.overrides.get(
@@ -194,6 +197,8 @@ class Settings:
         }
         own = self.overrides.get((signal, "otlp_endpoint"))
         values["endpoint"] = own or _default_endpoint(self.otlp_endpoint, values["protocol"], signal)
+        if "://" not in values["endpoint"]:
+            values["endpoint"] = _with_scheme(**values)
         if values["compression"] == "auto":
             # Within one machine, it would cost a fifth of the delivery and save nothing.
             saves_nothing = self.spool_directory is None and parse.is_loopback(values["endpoint"])
@@ -373,6 +378,15 @@ def _named_by_resource(found: dict[str, _Found]) -> dict[str, Any]:
         if key in attributes and (name not in found or place < found[name].place):
             values[name] = attributes[key]
     return values
+
+
+def _with_scheme(endpoint: str, protocol: str, insecure: bool, **_others: Any) -> str:
+    if protocol == "grpc":
+        return f"{'http' if insecure else 'https'}://{endpoint}"
+    raise SettingsError(
+        f"otlp_endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) must be an http or https URL unless the protocol is grpc, "
+        f"got {parse.shown(endpoint)}. Write http:// in front of it."
+    )
 
 
 def _default_endpoint(endpoint: str | None, protocol: str, signal: Signal) -> str:

@@ -45,7 +45,7 @@ SAID_BY_RECORDS = ("timestamp", "level", "logger")
 FIELDS = "_tercet_fields"
 _TAKEN = "_tercet_taken"  # whether a line was written for this record; absent on records not taken yet
 # Who sends telemetry must not be telemetry: these would feed themselves.
-_EXPORTERS = ("opentelemetry.", "tercet.export.", "urllib3.", "requests.", "grpc.")
+_EXPORTERS = ("opentelemetry.", "tercet.export.", "urllib3.", "requests.", "grpc.", "hpack.", "hyperframe.")
 _ACCESS_LOGGERS = frozenset({"uvicorn.access", "hypercorn.access", "gunicorn.access"})
 # What the machinery of logging, uvicorn, structlog and contrib put on a record, and nobody wants to read.
 _NOT_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {

@@ -18,7 +18,7 @@ from typing import Generic, Protocol, TypeVar
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, set_value
 
 from tercet.export import native
-from tercet.export.link import Answer
+from tercet.export.answer import Answer
 from tercet.export.spool import Claim, Parcel, Spool
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, Perio
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, Resource, ServiceInstanceIdResourceDetector
 
 from tercet.export import native
-from tercet.export.link import say
+from tercet.export.outage import say
 
 
 class PeriodicReader(PeriodicExportingMetricReader):

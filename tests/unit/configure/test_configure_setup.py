@@ -365,7 +365,7 @@ class Stuck(SpanExporter):
     def shutdown(self): threading.Event().wait()
     def force_flush(self, timeout_millis=0): threading.Event().wait()
 traces.exporter_names = lambda signal, settings: ["stuck"]
-traces.build_exporter = lambda name, signal, settings: Stuck()
+traces.build_exporter = lambda name, signal: Stuck()
 handle = setup_observability("orders", shutdown_timeout=0.2, **off)
 with trace.get_tracer("t").start_as_current_span("x"): pass
 started = time.monotonic()

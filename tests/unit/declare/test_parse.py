@@ -17,7 +17,7 @@ PARSERS = [
     parse.boolean,
     share,
     port,
-    parse.optional(parse.url),
+    parse.optional(parse.endpoint),
     parse.choice("json", "text"),
     parse.words,
     parse.pairs,
@@ -25,7 +25,7 @@ PARSERS = [
     parse.level,
     parse.levels,
     parse.buckets,
-    parse.url,
+    parse.endpoint,
 ]
 ANYTHING = st.one_of(
     st.text(),
@@ -70,7 +70,9 @@ ANYTHING = st.one_of(
         (parse.levels, {"orders": "debug"}, {"orders": "DEBUG"}),
         (parse.buckets, "0.1 0.5,1", (0.1, 0.5, 1.0)),
         (parse.buckets, [1, 2.5], (1.0, 2.5)),
-        (parse.url, " https://[::1]:4318/x ", "https://[::1]:4318/x"),
+        (parse.endpoint, " https://[::1]:4318/x ", "https://[::1]:4318/x"),
+        (parse.endpoint, "[::1]:4317", "[::1]:4317"),
+        (parse.endpoint, "me:pw@collector:4317", "me:pw@collector:4317"),
     ],
 )
 def test_usable_values_are_taken(parser, given, expected):
@@ -120,10 +122,12 @@ def test_usable_values_are_taken(parser, given, expected):
         (parse.buckets, "1,inf", "rising seconds above 0"),
         (parse.buckets, [10**400], "rising seconds above 0"),
         (parse.buckets, 5, "rising seconds above 0"),
-        (parse.url, "collector:4318", "an http or https URL"),
-        (parse.url, "http://", "an http or https URL"),
-        (parse.url, "http://c:port", "an http or https URL"),
-        (parse.url, "http://[::1", "an http or https URL"),
+        (parse.endpoint, "collector", "an http or https URL, or host:port for gRPC"),
+        (parse.endpoint, "collector:4318/x", "an http or https URL, or host:port for gRPC"),
+        (parse.endpoint, "ftp://collector:4318", "an http or https URL, or host:port for gRPC"),
+        (parse.endpoint, "http://", "an http or https URL, or host:port for gRPC"),
+        (parse.endpoint, "http://c:port", "an http or https URL, or host:port for gRPC"),
+        (parse.endpoint, "http://[::1", "an http or https URL, or host:port for gRPC"),
     ],
 )
 def test_the_rest_is_told_its_rule_and_its_mend(parser, given, rule):

@@ -21,7 +21,15 @@ SAMPLES = {
     "traces_exporter": (("none",), "console", ("console",), "'x,y'", ("x", "y"), 5, None),
     "metrics_exporter": (("none",), "console", ("console",), "'x'", ("x",), 5, None),
     "logs_exporter": (("none",), "console", ("console",), "'x'", ("x",), 5, None),
-    "otlp_endpoint": ("http://a:1", "http://b:2", "http://b:2", "'http://c:3'", "http://c:3", "a:1", "a:1"),
+    "otlp_endpoint": (
+        "http://a:1",
+        "http://b:2",
+        "http://b:2",
+        "'http://c:3'",
+        "http://c:3",
+        "ftp://a:1",
+        "ftp://a:1",
+    ),
     "otlp_protocol": ("grpc", "grpc", "grpc", "'grpc'", "grpc", "carrier", "carrier"),
     "otlp_headers": ({"a": "1"}, "b=2", {"b": "2"}, "'c=3'", {"c": "3"}, "token-abc", "token-abc"),
     "otlp_timeout": (1, "2", 2.0, "3.5", 3.5, 0, "soon"),
@@ -143,11 +151,22 @@ def test_every_otlp_row_can_be_set_for_one_signal(name, signal):
         ({"otlp_endpoint": "http://c:1", "otlp_traces_endpoint": ""}, "http://c:1/v1/traces"),
         ({"otlp_protocol": "grpc"}, "http://localhost:4317"),
         ({"otlp_traces_protocol": "grpc", "otlp_endpoint": "https://c:1"}, "https://c:1"),
+        ({"otlp_protocol": "grpc", "otlp_endpoint": "c:1"}, "https://c:1"),
+        ({"otlp_protocol": "grpc", "otlp_endpoint": "c:1", "otlp_traces_insecure": True}, "http://c:1"),
     ],
 )
 def test_the_endpoint_of_a_signal(arguments, endpoint):
     """The common endpoint gets the signal's path, its own is used as it stands."""
     assert Settings.load({}, **arguments).otlp("traces").endpoint == endpoint
+
+
+@pytest.mark.parametrize("name", ["otlp_endpoint", "otlp_traces_endpoint"])
+def test_http_needs_a_url(name):
+    """A host and a port are enough for gRPC only, and a password is in no message."""
+    settings = Settings.load({}, **{name: "me:hunter2@c:4318"})
+    with pytest.raises(SettingsError) as error:
+        settings.otlp("traces")
+    assert "unless the protocol is grpc, got '<hidden>@c:4318" in str(error.value)
 
 
 def test_secrets_are_hidden_wherever_settings_are_shown():

@@ -8,8 +8,8 @@ import time
 import pytest
 from opentelemetry.context import attach, detach, get_current, get_value, set_value
 
+from tercet.export.answer import Answer
 from tercet.export.batch import Outbox
-from tercet.export.link import Answer
 from tercet.export.spool import Limits, Parcel, Spool
 
 DELIVERED, LATER = Answer("delivered"), Answer("later", "HTTP 503")

@@ -9,9 +9,9 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
+from tercet.export.answer import Answer
 from tercet.export.batch import Outbox
 from tercet.export.encode import encode_request
-from tercet.export.link import Answer
 from tercet.export.processors import BatchedLogs, BatchedSpans
 
 

@@ -1,8 +1,5 @@
 """Exporters: the settings reach them, and what is not installed is named."""
 
-import sys
-import types
-
 import pytest
 from collector import collecting
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
@@ -12,27 +9,22 @@ from opentelemetry.sdk.metrics import Counter, Histogram, ObservableCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 
 from tercet.declare.settings import SIGNALS, Settings
-from tercet.errors import SettingsError, SetupError
-from tercet.export import otlp as under_test
+from tercet.errors import SettingsError
+from tercet.export.exporters import build_exporter, exporter_names, temporality
 from tercet.export.link import Link
-from tercet.export.otlp import build_exporter, exporter_names, is_posted, temporality
 
 CLASSES = {"traces": OTLPSpanExporter, "metrics": OTLPMetricExporter, "logs": OTLPLogExporter}
 
 
 def built(signal, **settings):
     loaded = Settings.load({}, **settings)
-    return [build_exporter(name, signal, loaded) for name in exporter_names(signal, loaded)]
+    return [build_exporter(name, signal) for name in exporter_names(signal, loaded)]
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_http_is_ours_and_the_default(signal):
-    """Over gRPC, and by any other name, it is upstream's."""
-    settings = Settings.load({}, **{f"otlp_{signal}_protocol": "http/protobuf"})
-    assert list(exporter_names(signal, settings)) == ["otlp"]
-    assert is_posted("otlp", signal, settings)
-    assert not is_posted("console", signal, settings)
-    assert not is_posted("otlp", signal, Settings.load({}, **{f"otlp_{signal}_protocol": "grpc"}))
+def test_otlp_is_the_default(signal):
+    """For each signal, with nothing said."""
+    assert list(exporter_names(signal, Settings.load({}))) == ["otlp"]
 
 
 @pytest.mark.parametrize(
@@ -97,68 +89,3 @@ def test_temporality_is_that_of_the_specification(preference, delta):
     """Cumulative, which Prometheus needs, unless asked otherwise."""
     preferred = temporality(Settings.load({}, metric_temporality=preference))
     assert preferred == dict.fromkeys(delta, AggregationTemporality.DELTA)
-
-
-@pytest.mark.parametrize("signal", SIGNALS)
-def test_grpc_that_is_not_installed_is_said(signal, monkeypatch):
-    """The extra is one command away."""
-    package = f"opentelemetry.exporter.otlp.proto.grpc.{under_test._MODULES[signal][0]}"
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(SetupError) as error:
-        built(signal, otlp_protocol="grpc")
-    assert str(error.value) == (
-        "otlp_protocol (OTEL_EXPORTER_OTLP_PROTOCOL) must be http/protobuf unless gRPC is installed, "
-        "got 'grpc'. Write http/protobuf, or install tercet[grpc]."
-    )
-
-
-@pytest.fixture
-def grpc_given(monkeypatch):
-    """Stand in for gRPC, and note what its exporter is made with."""
-    given = {}
-    grpc = types.ModuleType("grpc")
-    grpc.Compression = types.SimpleNamespace(Gzip="gzip", NoCompression="none")
-    grpc.ssl_channel_credentials = lambda *files: files
-    package = "opentelemetry.exporter.otlp.proto.grpc"
-    exporters = types.ModuleType(f"{package}.trace_exporter")
-    exporters.OTLPSpanExporter = lambda **arguments: given.update(arguments)
-    for name, module in (
-        ("grpc", grpc),
-        (package, types.ModuleType(package)),
-        (exporters.__name__, exporters),
-    ):
-        monkeypatch.setitem(sys.modules, name, module)
-    return given
-
-
-def test_grpc_gets_its_arguments(grpc_given):
-    """Lower-case headers, its own port, and no TLS for http."""
-    built("traces", otlp_protocol="grpc", otlp_headers={"Token": "1"}, otlp_timeout=2)
-    assert grpc_given == {
-        "endpoint": "http://localhost:4317",
-        "insecure": True,
-        "credentials": None,
-        "headers": (("token", "1"),),
-        "timeout": 2.0,
-        "compression": "none",
-    }
-
-
-def test_grpc_reads_the_certificates_for_https(grpc_given, tmp_path):
-    """A file that is not named is the system's."""
-    (tmp_path / "ca.pem").write_bytes(b"ca")
-    built(
-        "traces",
-        otlp_protocol="grpc",
-        otlp_endpoint="https://c:4317",
-        otlp_compression="none",
-        otlp_certificate=str(tmp_path / "ca.pem"),
-    )
-    assert grpc_given["credentials"] == (b"ca", None, None)
-    assert (grpc_given["insecure"], grpc_given["compression"]) == (False, "none")
-
-
-def test_grpc_knows_no_deflate(grpc_given):
-    """Only HTTP does."""
-    with pytest.raises(SettingsError, match="otlp_compression must be gzip or none for gRPC, got 'deflate'"):
-        built("traces", otlp_protocol="grpc", otlp_compression="deflate")
