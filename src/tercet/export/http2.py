@@ -83,7 +83,7 @@ class Connection:
         self._window = self._stream_window = self._first_window = _WINDOW
         self._response = Response()
         self._deadline = 0.0
-        self._has_spoken = False
+        self._has_greeted = False
 
     def __del__(self) -> None:
         self._wire.close()
@@ -154,16 +154,16 @@ class Connection:
         self._to_send += frame.serialize()
 
     def _flush(self) -> None:
+        to_send, self._to_send = self._to_send, bytearray()
         self._wire.settimeout(self._left())
-        self._wire.sendall(self._to_send)
-        self._to_send.clear()
+        self._wire.sendall(to_send)
 
     def _wait(self) -> None:
-        """Wait until something comes, and answer what asks for it."""
+        """Say what is to be said, and wait until something comes."""
+        if self._to_send:
+            self._flush()
         self._wire.settimeout(self._left())
         self._receive()
-        if self._to_send and not self._response.is_whole:
-            self._flush()
 
     def _left(self) -> float:
         left = self._deadline - time.monotonic()
@@ -176,9 +176,6 @@ class Connection:
         if not data:
             raise Cut
         self._read += data
-        if not self._has_spoken and self._read.startswith(b"HTTP/"):
-            raise Broken("the collector speaks HTTP/1 here, and no gRPC")
-        self._has_spoken = True
         while (frame := self._next_frame()) is not None:
             self._take(frame)
 
@@ -186,6 +183,9 @@ class Connection:
         if len(self._read) < _FRAME_HEADER:
             return None
         frame, length = Frame.parse_frame_header(memoryview(bytes(self._read[:_FRAME_HEADER])))
+        if not (self._has_greeted or isinstance(frame, SettingsFrame)):
+            raise Broken("what listens there speaks no HTTP/2, and so no gRPC")
+        self._has_greeted = True
         if length > _FRAME:
             raise Broken("a frame is longer than it may be")
         end = _FRAME_HEADER + length
