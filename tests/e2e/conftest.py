@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from emitter import Emitter
 from receiver import Receiver
 
 APPS = Path(__file__).parent / "apps"
@@ -29,6 +30,20 @@ def receiver() -> Iterator[Receiver]:
         yield listening
 
 
+@pytest.fixture(params=["http/protobuf", "grpc"])
+def either_receiver(request: pytest.FixtureRequest) -> Iterator[Receiver]:
+    """A collector of each protocol in turn."""
+    if request.param == Receiver.protocol:
+        with Receiver() as listening:
+            yield listening
+        return
+    pytest.importorskip("grpc", reason="gRPC's own server is not installed")
+    from grpc_receiver import GrpcReceiver
+
+    with GrpcReceiver() as listening:
+        yield listening
+
+
 @pytest.fixture(scope="session")
 def apps() -> Path:
     """The folder of the sample applications, where services are started."""
@@ -47,6 +62,22 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[
         return {**inherited, "PATH": path, "HOME": home, **named, **_chosen(), **_HASTE, **settings}
 
     return build
+
+
+@pytest.fixture
+def emitter(environment: Callable[..., dict[str, str]], apps: Path) -> Iterator[Callable[..., Emitter]]:
+    """Start emitters, and leave none behind."""
+    running: list[Emitter] = []
+
+    def start(endpoint: str, **settings: str) -> Emitter:
+        env = environment(endpoint, OTEL_BSP_MAX_EXPORT_BATCH_SIZE="10", **settings)
+        running.append(Emitter(env, apps))
+        return running[-1]
+
+    yield start
+    for each in running:
+        each.process.kill()
+        each.process.wait()
 
 
 def _chosen() -> dict[str, str]:

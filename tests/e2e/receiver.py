@@ -108,6 +108,8 @@ class Listener(ThreadingHTTPServer):
 class Receiver:
     """Listen for OTLP on a free loopback port while the block is open."""
 
+    protocol = "http/protobuf"
+
     def __init__(self) -> None:
         self.received = Received()
         self._changed = threading.Condition()

@@ -2,7 +2,6 @@
 
 import gzip
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from receiver import Listener, Received, Receiver
-from service import PATIENCE, Lines, free_port, serve
+from emitter import Emitter, names, once, span_names
+from receiver import Listener, Receiver
+from service import PATIENCE, free_port, serve
 
 Environment = Callable[..., dict[str, str]]
 RUN = (sys.executable, "-m", "tercet.cli.main", "run", "--", sys.executable)
@@ -70,70 +70,6 @@ def blackhole() -> Iterator[str]:
     """Accept connections, and never say a word."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
         yield f"http://127.0.0.1:{silent.getsockname()[1]}"
-
-
-class Emitter:
-    """A process that emits the spans it is told to."""
-
-    def __init__(self, env: dict[str, str], apps: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "emitter.py"],
-            env=env,
-            cwd=apps,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self.stdout, self.stderr = Lines(self.process.stdout), Lines(self.process.stderr)
-        self._told = 0
-
-    def tell(self, *lines: str) -> None:
-        """Hand lines over, and wait until all of them are done."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("".join(f"{line}\n" for line in lines))
-        self.process.stdin.flush()
-        self._told += len(lines)
-        self.stdout.wait_for(lambda said: len(said) >= self._told)
-
-    def end(self) -> float:
-        """Let it come to its end, and return how long that took."""
-        assert self.process.stdin is not None
-        began = time.monotonic()
-        self.process.stdin.close()
-        assert self.process.wait(PATIENCE) == 0, self.stderr.so_far()
-        return time.monotonic() - began
-
-
-@pytest.fixture
-def emitter(environment: Environment, apps: Path) -> Iterator[Callable[..., Emitter]]:
-    """Start emitters, and leave none behind."""
-    running: list[Emitter] = []
-
-    def start(endpoint: str, **settings: str) -> Emitter:
-        env = environment(endpoint, OTEL_BSP_MAX_EXPORT_BATCH_SIZE="10", **settings)
-        running.append(Emitter(env, apps))
-        return running[-1]
-
-    yield start
-    for each in running:
-        each.process.kill()
-        each.process.wait()
-
-
-def names(received: Received) -> list[str]:
-    return sorted(span.name for span in received.spans)
-
-
-def span_names(count: int, word: str = "span") -> list[str]:
-    return sorted(f"{word} {number}" for number in range(count))
-
-
-def once(wanted: list[str]) -> Callable[[Received], bool]:
-    """Wait for as many; the picture is the caller's."""
-    return lambda received: len(received.spans) >= len(wanted)
 
 
 def first_few(answer: Answer, count: int) -> Callable[[str], Answer]:

@@ -34,18 +34,19 @@ def children(received: Received) -> dict[str, Counter[str]]:
 
 
 def test_a_thousand_forks_are_a_thousand_children(
-    receiver: Receiver, environment: Environment, apps: Path
+    either_receiver: Receiver, environment: Environment, apps: Path
 ) -> None:
     """While threads measure, trace, log, collect and export; each child in all signals, once, as itself."""
     settings = environment(
-        receiver.endpoint,
+        either_receiver.endpoint,
+        OTEL_EXPORTER_OTLP_PROTOCOL=either_receiver.protocol,
         OTEL_METRIC_EXPORT_INTERVAL="50",
         OTEL_RESOURCE_ATTRIBUTES="service.instance.id=blue",
     )
     with started([sys.executable, "forker.py", str(FORKS)], settings, apps) as forker:
         forker.stdout.wait_for(lambda lines: lines, 170)
         assert forker.stdout.so_far() == ["hung 0"], forker.said()
-        heard = children(receiver.received)
+        heard = children(either_receiver.received)
         assert [set(each.values()) for each in heard.values()] == [{1}] * 4
         assert {name: len(each) for name, each in heard.items()} == dict.fromkeys(heard, FORKS), forker.said()
         assert len({frozenset(each) for each in heard.values()}) == 1

@@ -28,20 +28,26 @@ def pairs(received: Received, logger: str) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("door", ["in code", "by tercet run"])
 def test_greenlets_keep_their_context(
-    door: str, receiver: Receiver, environment: Environment, apps: Path
+    door: str, either_receiver: Receiver, environment: Environment, apps: Path
 ) -> None:
     """Also where telemetry is set up before gevent patches; and all is sent at the end."""
     command = (
         [sys.executable, "greenlets.py"] if door == "in code" else [*RUN, "python", "greenlets.py", "bare"]
     )
-    with started(command, environment(receiver.endpoint, TERCET_LOG_FORMAT="off", **SECOND), apps) as script:
+    settings = environment(
+        either_receiver.endpoint,
+        OTEL_EXPORTER_OTLP_PROTOCOL=either_receiver.protocol,
+        TERCET_LOG_FORMAT="off",
+        **SECOND,
+    )
+    with started(command, settings, apps) as script:
         assert script.process.wait(30) == 0, script.said()
         (said,) = script.stdout.so_far()
     assert float(said.split()[1]) < 0.9
-    assert pairs(receiver.received, "greenlets") == {
+    assert pairs(either_receiver.received, "greenlets") == {
         (f"work {number}", f"work {number}") for number in range(300)
     }
-    assert [point.value for point in receiver.received.points("work")] == [300]
+    assert [point.value for point in either_receiver.received.points("work")] == [300]
 
 
 @pytest.mark.parametrize("collector", ["there", "away"])

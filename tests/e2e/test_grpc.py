@@ -1,27 +1,18 @@
-"""OTLP over gRPC, by upstream's exporters: all three signals arrive at a real gRPC collector."""
+"""OTLP over gRPC, to gRPC's own server: what HTTP promises, it promises, too."""
 
-import queue
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
-from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace
-from service import PATIENCE, started
+from emitter import Emitter, names, once, span_names
+from service import PATIENCE, free_port, started
 
-grpc = pytest.importorskip("grpc", reason="the extra tercet[grpc] is not installed")
+grpc = pytest.importorskip("grpc", reason="gRPC's own server is not installed")
+from grpc_receiver import GrpcReceiver  # noqa: E402 - it needs it
 
-_METHODS = {
-    "traces": ("opentelemetry.proto.collector.trace.v1.TraceService", trace.ExportTraceServiceRequest),
-    "metrics": (
-        "opentelemetry.proto.collector.metrics.v1.MetricsService",
-        metrics.ExportMetricsServiceRequest,
-    ),
-    "logs": ("opentelemetry.proto.collector.logs.v1.LogsService", logs.ExportLogsServiceRequest),
-}
+Environment = Callable[..., dict[str, str]]
+GRPC = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
 _SCRIPT = """
 import logging, tercet
 from opentelemetry import metrics
@@ -34,61 +25,91 @@ with tercet.setup_observability("batch"):
 """
 
 
-class Collector:
-    """A gRPC server that puts what it is sent into a queue: signal, request and metadata."""
-
-    def __init__(self) -> None:
-        self.received: queue.Queue[tuple[str, object, dict[str, str]]] = queue.Queue()
-        self.server = grpc.server(ThreadPoolExecutor(2))
-        self.server.add_generic_rpc_handlers(
-            tuple(
-                grpc.method_handlers_generic_handler(service, {"Export": self._handler(signal, request)})
-                for signal, (service, request) in _METHODS.items()
-            )
-        )
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
-        self.server.start()
-
-    def _handler(self, signal, request):
-        def export(message, context):
-            self.received.put((signal, message, dict(context.invocation_metadata())))
-            return b""
-
-        return grpc.unary_unary_rpc_method_handler(export, request.FromString, lambda answer: answer)
-
-    def wait_for_all(self) -> dict[str, tuple[object, dict[str, str]]]:
-        """Wait until each signal has arrived once."""
-        seen: dict[str, tuple[object, dict[str, str]]] = {}
-        while len(seen) < len(_METHODS):
-            signal, message, metadata = self.received.get(timeout=PATIENCE)
-            seen[signal] = (message, metadata)
-        return seen
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    """A collector that speaks gRPC only."""
-    listening = Collector()
-    yield listening
-    listening.server.stop(None)
-
-
+@pytest.mark.parametrize("compression", ["auto", "gzip"])
 def test_all_three_signals_arrive_over_grpc(
-    collector: Collector, environment: Callable[..., dict[str, str]], tmp_path: Path
+    compression: str, environment: Environment, tmp_path: Path
 ) -> None:
-    """With their header, and under one trace."""
-    settings = environment(
-        f"http://127.0.0.1:{collector.port}",
-        OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
-        OTEL_EXPORTER_OTLP_HEADERS="X-Token=abc",
-    )
-    with started([sys.executable, "-c", _SCRIPT], settings, tmp_path) as script:
-        seen = collector.wait_for_all()
-        script.process.wait(PATIENCE)
-    span = seen["traces"][0].resource_spans[0].scope_spans[0].spans[0]
-    record = seen["logs"][0].resource_logs[0].scope_logs[0].log_records[0]
-    assert (span.name, record.body.string_value) == ("report", "reported")
+    """With their header, under one trace, and with what they tell of themselves."""
+    with GrpcReceiver() as collector:
+        settings = environment(
+            collector.endpoint.removeprefix("http://"),
+            OTEL_EXPORTER_OTLP_INSECURE="true",
+            OTEL_EXPORTER_OTLP_COMPRESSION=compression,
+            OTEL_EXPORTER_OTLP_HEADERS="X-Token=abc",
+            **GRPC,
+        )
+        with started([sys.executable, "-c", _SCRIPT], settings, tmp_path) as script:
+            assert script.process.wait(PATIENCE) == 0, script.said()
+        received = collector.received
+    (span,) = received.spans
+    (record,) = (each for each in received.records if each.logger == "batch")
+    assert (span.name, record.body) == ("report", "reported")
     assert (record.trace_id, record.span_id) == (span.trace_id, span.span_id)
-    counter = seen["metrics"][0].resource_metrics[0].scope_metrics[0].metrics[0]
-    assert counter.name == "reports"
-    assert {metadata["x-token"] for _, metadata in seen.values()} == {"abc"}
+    assert [point.value for point in received.points("reports")] == [1]
+    created = {point.attributes["signal"] for point in received.points("tercet.export.created")}
+    assert created == {"traces", "metrics", "logs"}
+    assert {metadata["x-token"] for metadata in collector.metadata} == {"abc"}
+    assert script.stderr.so_far() == []
+
+
+def test_a_spool_is_the_same_for_both_protocols(
+    emitter: Callable[..., Emitter],
+    tmp_path: Path,
+) -> None:
+    """What one process packs for HTTP, with deflate, and leaves behind, another one delivers over gRPC."""
+    port, spool = free_port(), {"TERCET_SPOOL_DIRECTORY": str(tmp_path)}
+    endpoint = f"http://127.0.0.1:{port}"
+    for_http = emitter(endpoint, OTEL_EXPORTER_OTLP_COMPRESSION="deflate", **spool)
+    for_http.tell(*span_names(30, "http"), "flush")
+    for_http.process.kill()
+    for_grpc = emitter(endpoint, **spool, **GRPC)
+    for_grpc.tell(*span_names(30, "grpc"), "flush")
+    wanted = sorted([*span_names(30, "http"), *span_names(30, "grpc")])
+    with GrpcReceiver(port) as collector:
+        collector.wait_for(once(wanted))
+        for_grpc.end()
+        assert names(collector.received) == wanted
+    away, back = for_grpc.stderr.so_far()
+    assert away == (
+        f"Cannot deliver traces to 127.0.0.1:{port}: Connection refused. "
+        "It waits, and is sent when the collector is back."
+    )
+    assert back.startswith(f"Delivering traces to 127.0.0.1:{port} again, after ")
+    assert list((tmp_path / "traces").iterdir()) == []
+
+
+def test_what_is_not_taken_now_is_taken_later_over_grpc(
+    emitter: Callable[..., Emitter],
+) -> None:
+    """Each once."""
+    left = iter([(grpc.StatusCode.UNAVAILABLE, "not now")] * 2)
+    with GrpcReceiver(answer=lambda: next(left, None)) as collector:
+        process = emitter(collector.endpoint, **GRPC)
+        process.tell(*span_names(30))
+        collector.wait_for(once(span_names(30)))
+        process.end()
+        assert names(collector.received) == span_names(30)
+
+
+def test_a_request_that_is_too_large_for_grpc_is_halved(
+    emitter: Callable[..., Emitter],
+) -> None:
+    """Until gRPC's own server takes it."""
+    with GrpcReceiver(max_receive_message_length=1_000) as collector:
+        process = emitter(collector.endpoint, **GRPC)
+        process.tell(*span_names(30), "flush")
+        process.end()
+        assert names(collector.received) == span_names(30)
+    assert process.stderr.so_far() == []
+
+
+def test_a_wrong_token_is_said(emitter: Callable[..., Emitter]) -> None:
+    """In the collector's own words."""
+    with GrpcReceiver(answer=lambda: (grpc.StatusCode.UNAUTHENTICATED, "who are you?")) as collector:
+        process = emitter(collector.endpoint, **GRPC)
+        process.tell("span 0", "flush")
+        process.end()
+    host = collector.endpoint.removeprefix("http://")
+    assert process.stderr.so_far() == [
+        f"traces to {host}: refused by the collector: gRPC UNAUTHENTICATED (who are you?)."
+    ]
