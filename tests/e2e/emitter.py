@@ -37,12 +37,15 @@ class Emitter:
         self.stdout.wait_for(lambda said: len(said) >= self._told)
 
     def end(self) -> float:
-        """Let it come to its end, and return how long that took."""
+        """Let it come to its end, and return how long that took; all that it said has been read then."""
         assert self.process.stdin is not None
         began = time.monotonic()
         self.process.stdin.close()
-        assert self.process.wait(PATIENCE) == 0, self.stderr.so_far()
-        return time.monotonic() - began
+        status = self.process.wait(PATIENCE)
+        took = time.monotonic() - began
+        self.stderr.join(PATIENCE)
+        assert status == 0, self.stderr.so_far()
+        return took
 
 
 def names(received: Received) -> list[str]:

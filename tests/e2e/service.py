@@ -20,6 +20,9 @@ T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
 #: Seconds to wait for what must come: far more than it takes, for a machine that does other work as well.
 PATIENCE = 60.0
+#: Seconds that such a machine may add to what must be quick; to break a promise must cost more than that, as
+#: an export does, which may take ten seconds.
+SLACK = 7.5
 _POLL = 0.02
 
 

@@ -1,9 +1,9 @@
 """Settings that cannot be used: an exception in code, one warning under a launcher."""
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ class Bad:
     says: tuple[str, str, str]
     variables: dict[str, str] = field(default_factory=dict)
     file: str | None = None
+    missing: str | None = None
 
 
 BAD = {
@@ -36,6 +37,7 @@ BAD = {
     "protocol": Bad(
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "got 'grpc'", "install tercet[grpc]."),
         {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+        missing="hpack",
     ),
     "level": Bad(("TERCET_LOG_LEVEL", "got 'LOUD'", "Write INFO."), {"TERCET_LOG_LEVEL": "LOUD"}),
     "file": Bad(("tercet.toml", "line 1", "Correct the file."), file="log_format = = INFO\n"),
@@ -49,8 +51,6 @@ BAD = {
 @pytest.fixture(params=BAD)
 def bad(request: pytest.FixtureRequest) -> Bad:
     """Each of them in turn."""
-    if request.param == "protocol" and find_spec("hpack"):
-        pytest.skip("gRPC is installed here, so the setting can be used")
     return BAD[request.param]
 
 
@@ -61,7 +61,10 @@ def settings(
     """The environment of a service that has the bad settings, its code beside its file of settings."""
     if bad.file is not None:
         (tmp_path / "tercet.toml").write_text(bad.file)
-    return environment(receiver.endpoint, **bad.variables, PYTHONPATH=str(apps))
+    if bad.missing is not None:
+        (tmp_path / f"{bad.missing}.py").write_text("raise ImportError('not installed')")
+    path = os.pathsep.join([str(tmp_path), str(apps)])
+    return environment(receiver.endpoint, **bad.variables, PYTHONPATH=path)
 
 
 LAUNCHERS = {

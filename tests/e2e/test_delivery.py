@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from emitter import Emitter, names, once, span_names
 from receiver import Listener, Receiver
-from service import PATIENCE, free_port, serve
+from service import PATIENCE, SLACK, free_port, serve
 
 Environment = Callable[..., dict[str, str]]
 RUN = (sys.executable, "-m", "tercet.cli.main", "run", "--", sys.executable)
@@ -140,11 +140,11 @@ def test_requests_never_wait_for_a_silent_collector(environment: Environment, ap
     with blackhole() as endpoint:
         settings = environment(endpoint, TERCET_SHUTDOWN_TIMEOUT="1")
         with serve(SHOP, settings, apps) as service:
-            began = time.monotonic()
             for number in range(100):
+                began = time.monotonic()
                 assert service.get(f"/orders/{number}").status_code == 200
-            assert time.monotonic() - began < 10
-            assert service.stop() < 2 + 1
+                assert time.monotonic() - began < SLACK
+            assert service.stop() < 1 + SLACK
 
 
 def test_a_script_ends_in_time_at_a_silent_collector(emitter: Callable[..., Emitter]) -> None:
@@ -152,7 +152,7 @@ def test_a_script_ends_in_time_at_a_silent_collector(emitter: Callable[..., Emit
     with blackhole() as endpoint:
         process = emitter(endpoint, TERCET_SHUTDOWN_TIMEOUT="1")
         process.tell(*span_names(30))
-        assert process.end() < 2
+        assert process.end() < 1 + SLACK
 
 
 def test_what_was_spooled_outlives_a_kill(environment: Environment, apps: Path, tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def test_a_killed_demo_leaves_no_process_behind(running):
     running.kill()
 
     assert len(children) == 6
-    assert _all_end(children, seconds=10)
+    assert _all_end(children, seconds=PATIENCE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from receiver import Received, Receiver
-from service import started
+from service import PATIENCE, started
 
 Environment = Callable[..., dict[str, str]]
 FORKS = 1_000
@@ -44,7 +44,7 @@ def test_a_thousand_forks_are_a_thousand_children(
         OTEL_RESOURCE_ATTRIBUTES="service.instance.id=blue",
     )
     with started([sys.executable, "forker.py", str(FORKS)], settings, apps) as forker:
-        forker.stdout.wait_for(lambda lines: lines, 170)
+        forker.stdout.wait_for(lambda lines: lines, 10 * PATIENCE)
         assert forker.stdout.so_far() == ["hung 0"], forker.said()
         heard = children(either_receiver.received)
         assert [set(each.values()) for each in heard.values()] == [{1}] * 4

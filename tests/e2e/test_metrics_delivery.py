@@ -1,5 +1,6 @@
 """Metrics and the collector's moods: each point is counted, and the telemetry tells of itself."""
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +48,7 @@ def test_what_becomes_of_points_is_counted(
             if outcome is not None:
                 found = collector.wait_for(lambda got: outcomes(got) if outcome in outcomes(got) else None)
             collector.wait_for(lambda got: got.points("tercet.export.duration"))
-            steady.process.kill()
-            steady.process.wait()
+            steady.stop(signal.SIGKILL)
         said = steady.stderr.so_far()
     assert found.keys() == {"delivered", outcome} - {None}
     assert [line in each for each in said if "metrics" in each][:1] == ([True] if line else [])

@@ -15,7 +15,7 @@ from opentelemetry import metrics, trace
 
 from tercet import setup_observability
 
-FORKS, AT_ONCE, HANGS = int(sys.argv[1]), 4, 30.0
+FORKS, AT_ONCE, HANGS = int(sys.argv[1]), 4, 60.0
 
 observability = setup_observability("forker", log_format="off")
 tracer, logger = trace.get_tracer("forker"), logging.getLogger("forker")
@@ -47,7 +47,7 @@ def child(number: int) -> None:
         logger.info("child")
     if number % 2:
         sys.exit(0)
-    os._exit(not observability.force_flush(10))
+    os._exit(not observability.force_flush(HANGS / 2))
 
 
 def reap(running: dict[int, float], down_to: int) -> int:
