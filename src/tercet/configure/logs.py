@@ -15,8 +15,8 @@ from tercet.export.processors import BatchedLogs
 from tercet.export.records import LeanLoggerProvider
 from tercet.export.text import line_renderer
 
-# They write a line for each request at INFO, which the client span says better.
-_CHATTY = ("httpx", "httpx2")
+# They write a line for each request, which the client span says better, or for each number of a header.
+_CHATTY = ("httpx", "httpx2", "hpack")
 
 
 def build_logger_provider(resource: Resource) -> LoggerProvider:

@@ -231,7 +231,7 @@ def test_an_installed_propagator_is_found(monkeypatch):
 
 @pytest.fixture
 def _levels_restored():
-    names = ("", "httpx", "httpx2", "a.b")
+    names = ("", "httpx", "httpx2", "hpack", "a.b")
     before = {name: logging.getLogger(name).level for name in names}
     yield
     for name, level in before.items():

@@ -457,6 +457,7 @@ def test_without_a_stream_logging_is_left_to_itself(capsys):
         ("urllib3", False),
         ("urllib3.connectionpool", False),
         ("grpc._channel", False),
+        ("hpack.hpack", False),
         ("urllib3_extras", True),
         ("requests_service", True),
         ("orders", True),

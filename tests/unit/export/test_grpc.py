@@ -320,6 +320,7 @@ def test_a_child_has_a_connection_of_its_own(collector):
 def test_no_token_gets_into_a_log(collector, caplog):
     """Whatever is logged, by whomever."""
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="hpack")
     link_to(collector.url, otlp_headers={"token": "hunter2"}).post(BODY)
     assert collector.requests[0].headers["token"] == "hunter2"
     ours = [record for record in caplog.records if record.threadName == threading.current_thread().name]
