@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from receiver import Received, Receiver
-from service import Service, serve
+from service import SLACK, Service, serve
 
 Environment = Callable[..., dict[str, str]]
 RUN = (sys.executable, "-m", "tercet.cli.main", "run", "--", sys.executable, "-m")
@@ -30,7 +30,9 @@ SERVERS: dict[str, tuple[int, tuple[str, ...]]] = {
     "hypercorn --workers 2": (2, (*HYPERCORN, "-w", "2", "--access-logfile", "-")),
 }
 IN_CODE = ("uvicorn --workers 2", "gunicorn", "gunicorn --preload", "hypercorn --workers 2")
-PROMPTLY = 6.0
+#: Whoever waits for telemetry would wait for all of this, and the others are given twice their slack.
+HOLDING_UP = {"TERCET_SHUTDOWN_TIMEOUT": "60"}
+PROMPTLY = 2 * SLACK
 _NAMES_A_PROCESS = re.compile(r"\[\d+\]|pid")
 #: Spans at once, so that a test sees which workers have served; the rest only when the process ends.
 LAST_MINUTE = {"OTEL_BLRP_SCHEDULE_DELAY": "60000", "OTEL_METRIC_EXPORT_INTERVAL": "60000"}
@@ -97,11 +99,13 @@ class Run:
 @cache
 def _run(server: str, environment: Environment, apps: Path) -> Run:
     workers, arguments = SERVERS[server]
-    with Receiver() as receiver, serve([*RUN, *arguments], environment(receiver.endpoint), apps) as service:
-        asked = ask_until(workers, service, receiver)
-        receiver.wait_for(lambda received: count(received) == times(asked))
-        seconds = service.stop()
-        return Run(asked, receiver.received, service.log(), service.stderr.so_far(), seconds)
+    with Receiver() as receiver:
+        settings = environment(receiver.endpoint, **HOLDING_UP)
+        with serve([*RUN, *arguments], settings, apps) as service:
+            asked = ask_until(workers, service, receiver)
+            receiver.wait_for(lambda received: count(received) == times(asked))
+            seconds = service.stop()
+            return Run(asked, receiver.received, service.log(), service.stderr.so_far(), seconds)
 
 
 @pytest.fixture
@@ -166,7 +170,7 @@ def test_workers_that_set_themselves_up_send_all_three_signals(
 ) -> None:
     """`setup_observability` in code is as complete as the launcher, also when a fork follows it."""
     workers, arguments = SERVERS[server]
-    with serve(in_code(arguments), environment(receiver.endpoint), apps) as service:
+    with serve(in_code(arguments), environment(receiver.endpoint, **HOLDING_UP), apps) as service:
         asked = ask_until(workers, service, receiver)
         receiver.wait_for(lambda received: count(received) == times(asked))
         by_signal = serving(receiver.received)
@@ -181,7 +185,7 @@ def test_a_single_server_delivers_everything_when_a_signal_ends_it(
     number: int, app: str, receiver: Receiver, environment: Environment, apps: Path
 ) -> None:
     """With a minute between exports, all three signals must come from the flush at the end."""
-    settings = environment(receiver.endpoint, **LAST_MINUTE, OTEL_BSP_SCHEDULE_DELAY="60000")
+    settings = environment(receiver.endpoint, **LAST_MINUTE, **HOLDING_UP, OTEL_BSP_SCHEDULE_DELAY="60000")
     command = [*RUN, *UVICORN] if app == "shop" else in_code(UVICORN)
     with serve(command, settings, apps) as service:
         assert service.get("/orders/1").status_code == 200
