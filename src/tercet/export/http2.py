@@ -145,7 +145,8 @@ class Connection:
             self._window -= len(part)
             self._stream_window -= len(part)
             self._put(DataFrame(self._stream, part, flags=["END_STREAM"] if sent == len(body) else []))
-            self._flush()
+            if len(self._to_send) >= _AT_ONCE:
+                self._flush()
         if sent < len(body):
             self._put(RstStreamFrame(self._stream, _CANCEL))
         self._flush()
