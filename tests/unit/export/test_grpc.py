@@ -233,9 +233,11 @@ def test_a_connection_that_was_closed_meanwhile_is_no_failure(collector):
 
 
 def test_a_connection_that_is_cut_each_time_is_tried_later(collector):
-    """Not for ever at once."""
+    """Not for ever at once; how it ends depends on what was on its way."""
     collector.answer = cutting
-    assert link_to(collector.url).post(BODY) == Answer("later", "the connection was cut")
+    answer = link_to(collector.url).post(BODY)
+    assert answer.kind == "later"
+    assert answer.reason in {"the connection was cut", "Connection reset by peer", "Broken pipe"}
     assert len(collector.requests) == 2
 
 
