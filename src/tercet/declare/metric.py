@@ -6,6 +6,9 @@ from typing import Literal
 #: Values of a metric's attributes, in the order of its declaration; None for one that is not there.
 Values = tuple[str | int | None, ...]
 Kind = Literal["counter", "up_down_counter", "gauge", "histogram"]
+#: Which value of a gauge a scrape shows for all workers of a service: the one set last, the sum, the highest,
+#: the lowest, or each, with the number of its worker.
+Across = Literal["last", "sum", "max", "min", "each"]
 
 #: Seconds; the founding document's buckets, from a cache hit to a request nobody waits for.
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -22,6 +25,7 @@ class Metric:
         help: What it means, in one sentence.
         attributes: The only attribute keys its series may carry.
         buckets: The upper bounds of a histogram, in `unit`; empty for other kinds.
+        across: What a scrape shows of a gauge that several workers set; the other kinds are added up.
     """
 
     name: str
@@ -30,6 +34,7 @@ class Metric:
     help: str
     attributes: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    across: Across = "last"
 
     def named(self, values: Values) -> dict[str, str | int]:
         """Name the attribute values that are there.
