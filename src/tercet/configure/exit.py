@@ -11,6 +11,8 @@ from importlib import import_module
 from types import FrameType
 from typing import Any
 
+from tercet.configure.program import is_child
+
 logger = logging.getLogger("tercet")
 
 # After all of the application's own finalizers, for they may still say something.
@@ -73,7 +75,7 @@ class _Finalizing:
     def __init__(self, shutdown: Callable[[], object]) -> None:
         self._shutdown = shutdown
         self._asked: set[str] = set()
-        if any(_is_child(name) for name in _FORKERS):
+        if any(is_child(name) for name in _FORKERS):
             _finalize(self)
         self._ask()  # A child of a fork server is set up before it begins to be one.
         if hasattr(os, "register_at_fork"):
@@ -98,8 +100,3 @@ class _Finalizing:
 
 def _finalize(finalizing: _Finalizing) -> None:
     import_module("multiprocessing.util").Finalize(None, finalizing._shutdown, exitpriority=_LAST)
-
-
-def _is_child(name: str) -> bool:
-    module = sys.modules.get(name)
-    return module is not None and getattr(module.current_process(), "_parent_pid", None) is not None

@@ -18,15 +18,18 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from tercet.configure.delivery import Exporting
+from tercet.configure.program import is_worker, workers_directory
 from tercet.declare.settings import Settings
 from tercet.emit.logs import LogStream
 from tercet.errors import SetupError
 from tercet.export import native
 from tercet.export.correlation import Correlated
 from tercet.export.forked import PeriodicReader
+from tercet.export.metered import LeanMeterProvider
 from tercet.export.points import PostedPoints
 from tercet.export.processors import BatchedLogs, BatchedSpans
 from tercet.export.prometheus import PrometheusApp, PrometheusReader, PrometheusServer, start_server
+from tercet.export.workers import Workers
 
 PROMETHEUS_PORT = 9464
 # Seconds for what is sent at a signal that somebody else handles.
@@ -69,6 +72,8 @@ class Observability:
         self._pipeline = pipeline
         self._prometheus: PrometheusReader | None = None
         self._server: PrometheusServer | None = None
+        self._workers: Workers | None = None
+        self._serves = self._is_port_told = False
         self._spent = self._spent_at = 0.0
         self._ending: _SideBySide | None = None
         self._is_told = False
@@ -162,6 +167,7 @@ class Observability:
             self._prometheus = PrometheusReader()
             self._pipeline.meter_provider.add_metric_reader(self._prometheus)
             self._pipeline.metric_readers.append(self._prometheus)
+            self._share()
         return self._prometheus
 
     @property
@@ -171,16 +177,48 @@ class Observability:
             return PROMETHEUS_PORT
         return self.settings.prometheus_port
 
+    def begin(self) -> None:
+        """Take note that this process serves: so it is no supervisor of others that do."""
+        if not self._serves and not self.is_shut_down and self._pipeline is not None:
+            self._serves = True
+            self._share()
+            self.serve_prometheus()
+
+    def _share(self) -> None:
+        """Let each worker answer a scrape for all, where several serve and somebody scrapes."""
+        reader, base = self._prometheus, self.settings.workers_directory
+        if reader is None or not self._serves or base == "off" or not is_worker():
+            return
+        directory = workers_directory(base, self.settings.service_name)
+        try:
+            workers = Workers(directory, self.settings.workers_interval, reader.describe, reader.publish)
+        except (OSError, RuntimeError) as error:
+            logger.warning(
+                "workers_directory (TERCET_WORKERS_DIRECTORY) must be a directory of this user alone, "
+                "got %r: %s. Choose another; until then each worker is scraped for itself.",
+                str(directory.parent),
+                error,
+            )
+            return
+        workers.at_each_look = self.serve_prometheus
+        self._workers = reader.workers = workers
+        if self._pipeline is not None and isinstance(self._pipeline.meter_provider, LeanMeterProvider):
+            self._pipeline.meter_provider.move(workers.memory)
+
     def serve_prometheus(self) -> None:
         """Answer Prometheus on an own port, if the settings ask for one; one that is taken is a warning."""
         port = self.prometheus_port
         if port is None or self._server is not None or self.is_shut_down:
             return
+        reader = self._prometheus_reader()
+        if self._workers is not None and not self._workers.holds("port"):
+            return  # Another worker answers for all; this one tries again, for it may end.
         try:
-            self._server = start_server(self._prometheus_reader(), self.settings.prometheus_host, port)
+            self._server = start_server(reader, self.settings.prometheus_host, port)
         except SetupError as error:
-            # With several workers only the first gets the port; the service goes on.
-            logger.warning("%s", error)
+            if not self._is_port_told:
+                self._is_port_told = True
+                logger.warning("%s", error)
 
     def __enter__(self) -> Self:
         return self

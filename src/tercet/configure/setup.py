@@ -17,12 +17,12 @@ from tercet.configure.exit import setup_exit
 from tercet.configure.handle import Observability, Pipeline
 from tercet.configure.logs import build_log_processors, build_log_stream, build_logger_provider, setup_levels
 from tercet.configure.metrics import build_meter_provider, build_metric_readers
-from tercet.configure.program import is_server_program
+from tercet.configure.program import is_server_program, is_started_by_another
 from tercet.configure.propagation import build_propagator
 from tercet.configure.resource import build_resource
 from tercet.configure.traces import add_processor, build_span_processors, build_tracer_provider
 from tercet.declare.settings import Settings, unknown_variables
-from tercet.emit import logs
+from tercet.emit import gunicorn, logs
 from tercet.emit.propagate import propagate
 from tercet.errors import SettingsError, SetupError
 from tercet.export.forked import renew_in_children
@@ -101,7 +101,7 @@ def setup_process(settings: Settings, *, by_agent: bool = False) -> Observabilit
             settings,
             pipeline.tracer_provider,
             pipeline.meter_provider,
-            handle.serve_prometheus,
+            handle.begin,
             handle.flush_at_end,
         )
         _handle = handle
@@ -209,7 +209,8 @@ def _install(pipeline: Pipeline, edges: Edges, handle: Observability) -> None:
     setup_levels(handle.settings)
     logs.install(pipeline.log_stream)
     install_edges(edges)
-    if not is_server_program():
+    gunicorn.install(handle.begin)
+    if not is_server_program() and not is_started_by_another():
         handle.serve_prometheus()
 
 

@@ -128,6 +128,8 @@ class Settings:
     duration_buckets: tuple[float, ...] = _row(DURATION_BUCKETS, parse.buckets, "TERCET_DURATION_BUCKETS", about="Upper bounds of the request durations, in seconds.")
     prometheus_host: str = _row("127.0.0.1", parse.text, "OTEL_EXPORTER_PROMETHEUS_HOST", about="Address that the own Prometheus port listens on.")
     prometheus_port: int | None = _row(None, parse.optional(parse.whole(0, 65_535, "Write 9464.")), "OTEL_EXPORTER_PROMETHEUS_PORT", about="Own Prometheus port; none when unset, unless prometheus is among the metrics exporters (then 9464).")
+    workers_directory: str = _row("auto", parse.text, "TERCET_WORKERS_DIRECTORY", about="Directory in which workers of one service share what each of them counts, for a scrape of any; auto: one of this user's in /dev/shm, or among temporary files; off: each speaks for itself.")
+    workers_interval: float = _row(5.0, _INTERVAL, "TERCET_WORKERS_INTERVAL", about="Seconds between two looks of a worker after that directory: what instruments of the SDK counted since is lost where it is killed.")
 
     log_level: str | None = _row(None, parse.optional(parse.level), "TERCET_LOG_LEVEL", about="Lowest level of the root logger; when unset, INFO in place of Python's WARNING, and any other level stays.")
     log_levels: Mapping[str, str] = _row(_NOTHING, parse.levels, "TERCET_LOG_LEVELS", about="A level for single loggers: orders=DEBUG,sqlalchemy.engine=WARNING.")

@@ -13,6 +13,7 @@ from typing import Final
 
 from opentelemetry.trace import SpanContext
 
+from tercet.declare.layout import BUCKETS, HIGHEST, LOWEST, SET_AT, TOTAL
 from tercet.declare.metric import Metric, Values
 
 #: What is remembered of one measurement: value, time in nanoseconds, trace id, span id.
@@ -25,14 +26,8 @@ Memory = Callable[[Metric, Values | None, int], Numbers]
 CUMULATIVE = 0
 OVERFLOW: dict[str, str | int | bool] = {"otel.metric.overflow": True}
 MOST_SERIES = 2_000
-
-#: The numbers of a series: of a sum the total; of a gauge the value and the second since 1970 it was set in;
-#: of a histogram sum, lowest, highest and then each bucket's own count.
-TOTAL, LOWEST, HIGHEST, BUCKETS = 0, 1, 2, 3
-SET_AT = 1
 #: Where the trace flags stand in the ids of a span, which are a tuple.
 _FLAGS: Final = 3
-
 
 def private(metric: Metric, values: Values | None, count: int) -> Numbers:
     """Keep numbers in this process alone."""
@@ -43,7 +38,7 @@ class Cell:
     """What one series has measured for one account.
 
     Attributes:
-        numbers: By the places above.
+        numbers: By the places of `declare.layout`.
         exemplars: The latest measurement of each bucket that leads to a trace; one for a sum.
         start: Nanoseconds since 1970 from when it counts.
     """
@@ -214,11 +209,19 @@ class Ledger:
 
         All accounts but the cumulative one start again, and leave out what has measured nothing since.
         """
-        with self._lock:
-            found = [(values, self._take(values, series, account)) for values, series in self._series.items()]
-        for values, cell in found:
+        for values, series in list(self._series.items()):
+            with self._lock:  # one by one: no measurement waits for all of them
+                cell = self._take(values, series, account)
             if account == CUMULATIVE or self._has_measured(cell):
                 yield OVERFLOW if values is None else self.metric.named(values), cell
+
+    def read(self) -> Iterator[tuple[Values | None, list[float], list[Measured | None]]]:
+        """Walk through the series that `collect` gives, by their values alone, for a third of the cost."""
+        for values, series in list(self._series.items()):
+            with self._lock:
+                cell = series.cells[CUMULATIVE]
+                numbers, exemplars = list(cell.numbers), cell.exemplars.copy()
+            yield values, numbers, exemplars
 
     def _take(self, values: Values | None, series: Series, account: int) -> Cell:
         cell = series.cells[account]

@@ -7,15 +7,18 @@ Pure: knows nothing of the SDK that measured, nor of the HTTP that serves.
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate
 from typing import Literal
 
-from tercet.declare.metric import Kind
+from tercet.declare.layout import BUCKETS, SET_AT, TOTAL
+from tercet.declare.metric import Across, Kind
 
 FamilyKind = Kind | Literal["info"]
-Labels = tuple[tuple[str, str], ...]
+#: One measurement that leads to a trace: value, time in nanoseconds, trace id, span id.
+Measured = tuple[float, int, int, int]
 
 _SAMPLE_SUFFIX: Mapping[FamilyKind, str] = {"counter": "_total", "info": "_info"}
 _OPENMETRICS_TYPE: Mapping[FamilyKind, str] = {
@@ -37,63 +40,107 @@ _EXPONENT_FROM = 1e6  # as Go's shortest format, which OpenMetrics makes canonic
 _SIGNIFICANT_DIGITS = 17
 
 
-@dataclass(frozen=True, slots=True)
-class Exemplar:
-    """Hold one measurement and the span it was taken in."""
-
-    value: float
-    time_unix_nano: int
-    trace_id: str
-    span_id: str
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Series:
     """Hold what one label set measured.
 
     Attributes:
-        value: The number; for a histogram the sum of its measurements.
-        buckets: For a histogram, upper bound to cumulative count, ascending, with infinity last.
+        numbers: As `declare.layout` has them.
+        bounds: The upper bounds of a histogram's buckets, ascending, without infinity.
         exemplars: Measurements that lead to a trace, in any order.
     """
 
-    value: float
-    buckets: Mapping[float, int] = field(default_factory=dict)
-    exemplars: tuple[Exemplar, ...] = ()
+    numbers: list[float]
+    bounds: tuple[float, ...] = ()
+    exemplars: tuple[Measured, ...] = ()
 
-    def plus(self, other: "Series") -> "Series":
-        """Add both up; histograms keep the bounds that both have, where cumulative counts stay exact."""
-        shared = {
-            bound: n + other.buckets[bound] for bound, n in self.buckets.items() if bound in other.buckets
+    def add(self, other: "Series") -> None:
+        """Add another one up."""
+        self.exemplars += other.exemplars
+        if self.bounds != other.bounds:
+            self._share_bounds(other)
+            return
+        numbers = self.numbers
+        numbers[TOTAL] += other.numbers[TOTAL]
+        for place in range(BUCKETS, len(numbers)):
+            numbers[place] += other.numbers[place]
+
+    def _share_bounds(self, other: "Series") -> None:
+        """Add a histogram of other bounds: those stay that both have, where cumulative counts are exact."""
+        shared = tuple(bound for bound in self.bounds if bound in other.bounds)
+        mine, theirs = self.narrowed(shared), other.narrowed(shared)
+        self.numbers, self.bounds = mine.numbers, shared
+        self.add(theirs)
+
+    def narrowed(self, bounds: tuple[float, ...]) -> "Series":
+        """Count for fewer bounds."""
+        counts = [0.0] * (len(bounds) + 1)
+        for bound, count in zip((*self.bounds, math.inf), self.numbers[BUCKETS:], strict=True):
+            counts[bisect_left(bounds, bound)] += count
+        return Series([*self.numbers[:BUCKETS], *counts], bounds)
+
+    def set(self, other: "Series", across: Across) -> None:
+        """Choose between two values of a gauge, by its rule."""
+        mine, theirs = self.numbers[TOTAL], other.numbers[TOTAL]
+        is_later = other.numbers[SET_AT] >= self.numbers[SET_AT]
+        chosen = {
+            "sum": mine + theirs,
+            "max": max(mine, theirs),
+            "min": min(mine, theirs),
         }
-        return Series(self.value + other.value, shared, self.exemplars + other.exemplars)
+        self.numbers[TOTAL] = chosen.get(across, theirs if is_later else mine)
+        self.numbers[SET_AT] = max(self.numbers[SET_AT], other.numbers[SET_AT])
 
-    def exemplar_by_bound(self) -> dict[float, Exemplar]:
+    def exemplar_by_bucket(self) -> dict[int, Measured]:
         """Place each exemplar on the bucket whose range holds its value; the latest one stays."""
-        bounds = tuple(self.buckets) or (math.inf,)
-        ordered = sorted(self.exemplars, key=lambda exemplar: exemplar.time_unix_nano)
-        return {bounds[bisect_left(bounds, exemplar.value)]: exemplar for exemplar in ordered}
+        ordered = sorted(self.exemplars, key=_time)
+        return {bisect_left(self.bounds, exemplar[0]): exemplar for exemplar in ordered}
+
+
+def _time(exemplar: Measured) -> int:
+    return exemplar[1]
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """Hold the series that share a name, without the suffixes that its kind adds."""
+class Heading:
+    """Say what the series of a family have in common.
+
+    Attributes:
+        name: Without the suffixes that its kind adds.
+        kind: What they measure.
+        help: What they mean.
+        unit: In words.
+        across: Which value of a gauge stands for all that set it.
+    """
 
     name: str
     kind: FamilyKind
     help: str = ""
     unit: str = ""
-    series: dict[Labels, Series] = field(default_factory=dict)
+    across: Across = "last"
 
     @property
     def type(self) -> str:
         """Name the OpenMetrics type."""
         return _OPENMETRICS_TYPE[self.kind]
 
-    def add(self, labels: Labels, series: Series) -> None:
-        """Add a series; one that exists already is replaced in a gauge and added to in every other kind."""
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Hold the series that share a name, by the text of their labels."""
+
+    heading: Heading
+    series: dict[str, Series] = field(default_factory=dict)
+
+    def add(self, labels: str, series: Series) -> None:
+        """Add a series; of a gauge that is there already, the rule says which value stays."""
         known = self.series.get(labels)
-        self.series[labels] = series if known is None or self.kind == "gauge" else known.plus(series)
+        if known is None:
+            self.series[labels] = series
+        elif self.heading.kind == "gauge":
+            known.set(series, self.heading.across)
+        else:
+            known.add(series)
 
 
 class Exposition:
@@ -108,98 +155,104 @@ class Exposition:
         """List the families in the order they came."""
         return self._families.values()
 
-    def add(self, family: Family) -> bool:
-        """Merge a family in.
+    def open(self, heading: Heading) -> Family | None:
+        """Return the family to add series to.
 
         Args:
-            family: Families of one name and type become one; the first one's help and unit stay.
+            heading: Families of one name and type are one; the first one's help, unit and rule stay.
 
         Returns:
-            False, with nothing added, when its names belong to another family or to another type.
+            None when its names belong to another family or to another type.
         """
-        names = [family.name + suffix for suffix in _RESERVED_SUFFIXES[family.type]]
-        if any(self._owners.get(name, family.name) != family.name for name in names):
-            return False
-        known = self._families.setdefault(family.name, family)
-        if known.type != family.type:
-            return False
-        self._owners.update(dict.fromkeys(names, family.name))
-        if known is not family:
-            for labels, series in family.series.items():
-                known.add(labels, series)
-        return True
+        known = self._families.get(heading.name)
+        if known is not None:
+            return known if known.heading.type == heading.type else None
+        names = [heading.name + suffix for suffix in _RESERVED_SUFFIXES[heading.type]]
+        if any(name in self._owners for name in names):
+            return None
+        self._owners.update(dict.fromkeys(names, heading.name))
+        self._families[heading.name] = family = Family(heading)
+        return family
 
-    def render(self, *, openmetrics: bool) -> str:
-        """Write the families as text, in OpenMetrics or in the classic format."""
-        lines = [line for family in self.families for line in _family_lines(family, openmetrics=openmetrics)]
-        if openmetrics:
-            lines.append("# EOF")
-        return "".join(f"{line}\n" for line in lines)
+    def render(self, *, openmetrics: bool, pause: Callable[[], object] = lambda: None) -> str:
+        """Write the families as text, in OpenMetrics or in the classic format.
+
+        Args:
+            openmetrics: Which format.
+            pause: Called after each series, to let others have their turn.
+        """
+        lines: list[str] = []
+        for family in self.families:
+            if family.series:
+                lines.extend(_metadata_lines(family.heading, openmetrics=openmetrics))
+                write = _histogram_lines if family.heading.kind == "histogram" else _number_line
+                for labels, series in family.series.items():
+                    write(family.heading, labels, series, lines, openmetrics)
+                    pause()
+        lines.append("# EOF\n" if openmetrics else "")
+        return "\n".join(lines)
 
 
-def _family_lines(family: Family, *, openmetrics: bool) -> Iterator[str]:
-    yield from _metadata_lines(family, openmetrics=openmetrics)
-    sample_lines = _histogram_lines if family.kind == "histogram" else _number_lines
-    for labels, series in family.series.items():
-        yield from sample_lines(family, labels, series, series.exemplar_by_bound() if openmetrics else {})
-
-
-def _metadata_lines(family: Family, *, openmetrics: bool) -> Iterator[str]:
-    name = family.name if openmetrics else family.name + _SAMPLE_SUFFIX.get(family.kind, "")
-    if family.help:
+def _metadata_lines(heading: Heading, *, openmetrics: bool) -> Iterator[str]:
+    name = heading.name if openmetrics else heading.name + _SAMPLE_SUFFIX.get(heading.kind, "")
+    if heading.help:
         escapes = _LABEL_ESCAPES if openmetrics else _CLASSIC_HELP_ESCAPES
-        yield f"# HELP {name} {family.help.translate(escapes)}"
-    yield f"# TYPE {name} {'gauge' if family.kind == 'info' and not openmetrics else family.type}"
-    if openmetrics and family.unit and name.endswith(f"_{family.unit}"):
-        yield f"# UNIT {name} {family.unit}"
+        yield f"# HELP {name} {heading.help.translate(escapes)}"
+    yield f"# TYPE {name} {'gauge' if heading.kind == 'info' and not openmetrics else heading.type}"
+    if openmetrics and heading.unit and name.endswith(f"_{heading.unit}"):
+        yield f"# UNIT {name} {heading.unit}"
 
 
-def _number_lines(
-    family: Family, labels: Labels, series: Series, exemplars: Mapping[float, Exemplar]
-) -> Iterator[str]:
-    name = family.name + _SAMPLE_SUFFIX.get(family.kind, "")
-    exemplar = exemplars.get(math.inf) if family.kind == "counter" else None
-    yield f"{name}{_braces(_pairs(labels))} {_number(series.value)}{_exemplar_suffix(exemplar)}"
+def _number_line(heading: Heading, labels: str, series: Series, lines: list[str], openmetrics: bool) -> None:
+    braces = f"{{{labels}}}" if labels else ""
+    line = f"{heading.name}{_SAMPLE_SUFFIX.get(heading.kind, '')}{braces} {_number(series.numbers[TOTAL])}"
+    if openmetrics and series.exemplars and heading.kind == "counter":
+        line += _exemplar_suffix(max(series.exemplars, key=_time))
+    lines.append(line)
 
 
 def _histogram_lines(
-    family: Family, labels: Labels, series: Series, exemplars: Mapping[float, Exemplar]
-) -> Iterator[str]:
-    pairs = _pairs(labels)
-    for bound, count in series.buckets.items():
-        braces = _braces([*pairs, f'le="{_bound(bound)}"'])
-        yield f"{family.name}_bucket{braces} {count}{_exemplar_suffix(exemplars.get(bound))}"
+    heading: Heading, labels: str, series: Series, lines: list[str], openmetrics: bool
+) -> None:
+    head = f"{heading.name}_bucket{{{labels},le=" if labels else f"{heading.name}_bucket{{le="
+    counts = list(accumulate(map(int, series.numbers[BUCKETS:])))
+    first = len(lines)
+    lines.extend([f"{head}{le}{n}" for le, n in zip(_bound_texts(series.bounds), counts, strict=True)])
+    if openmetrics and series.exemplars:
+        for bucket, exemplar in series.exemplar_by_bucket().items():
+            lines[first + bucket] += _exemplar_suffix(exemplar)
     # Both formats want a sum that only grows, and OpenMetrics no count without one.
-    if min(series.buckets) >= 0:
-        yield f"{family.name}_sum{_braces(pairs)} {_number(series.value)}"
-        yield f"{family.name}_count{_braces(pairs)} {series.buckets[math.inf]}"
+    if not series.bounds or series.bounds[0] >= 0:
+        braces = f"{{{labels}}}" if labels else ""
+        lines.append(f"{heading.name}_sum{braces} {_number(series.numbers[TOTAL])}")
+        lines.append(f"{heading.name}_count{braces} {counts[-1]}")
 
 
-def _pairs(labels: Labels) -> list[str]:
-    return [f'{name}="{value.translate(_LABEL_ESCAPES)}"' for name, value in labels]
+def label_text(labels: Iterable[tuple[str, str]]) -> str:
+    """Write labels as they stand in braces."""
+    return ",".join(f'{name}="{value.translate(_LABEL_ESCAPES)}"' for name, value in labels)
 
 
-def _braces(pairs: list[str]) -> str:
-    return f"{{{','.join(pairs)}}}" if pairs else ""
-
-
-def _exemplar_suffix(exemplar: Exemplar | None) -> str:
-    if exemplar is None:
-        return ""
-    labels = _braces(_pairs((("trace_id", exemplar.trace_id), ("span_id", exemplar.span_id))))
-    return f" # {labels} {_number(exemplar.value)} {exemplar.time_unix_nano / 1e9:.3f}"
+def _exemplar_suffix(exemplar: Measured) -> str:
+    value, time_unix_nano, trace_id, span_id = exemplar
+    labels = f'trace_id="{trace_id:032x}",span_id="{span_id:016x}"'
+    return f" # {{{labels}}} {_number(value)} {time_unix_nano / 1e9:.3f}"
 
 
 def _number(value: float) -> str:
+    if value - value == 0:  # neither NaN nor infinite
+        return repr(float(value))
     if math.isnan(value):
         return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return repr(value)
+    return "+Inf" if value > 0 else "-Inf"
 
 
 # Bounds are declared, so few; each costs up to seventeen attempts.
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
+def _bound_texts(bounds: tuple[float, ...]) -> tuple[str, ...]:
+    return tuple(f'"{_bound(bound)}"}} ' for bound in (*bounds, math.inf))
+
+
 def _bound(bound: float) -> str:
     if math.isinf(bound) or abs(bound) < _EXPONENT_FROM:
         return _number(bound)

@@ -5,9 +5,9 @@ Its readers see no difference: they get the same data points, with their own tem
 
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from time import time_ns
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import (
@@ -41,7 +41,7 @@ from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from tercet.declare.metric import Kind
+from tercet.declare.metric import Kind, Values
 from tercet.declare.metric import Metric as Declared
 
 Attributes = dict[str, str | int | bool]
@@ -63,6 +63,10 @@ class Cell(Protocol):
     def buckets(self) -> list[int]: ...  # noqa: D102
 
 
+#: From a metric, the attribute values of one series and a count to so many zeros.
+Memory = Callable[[Declared, Values | None, int], MutableSequence[float]]
+
+
 class Ledger(Protocol):
     """The series of one declared metric, with an account for each reader that wants only what is new."""
 
@@ -78,9 +82,20 @@ class Ledger(Protocol):
         """Count for an account no longer."""
         ...
 
+    def move(self, memory: Memory) -> None:
+        """Keep the cumulative numbers of all series in another memory from now on."""
+        ...
+
     def collect(self, account: int) -> Iterator[tuple[Attributes, Any]]:
         """Walk through the series of an account: their attributes, and the `Cell` of each."""
         ...
+
+
+@runtime_checkable
+class ReadsLedgers(Protocol):
+    """A reader that reads the ledgers themselves, as they are when it wants them."""
+
+    ledgers: Callable[[], Iterable[Any]]
 
 
 _EVERY, _SAMPLED, _NONE = -1, 1, 0
@@ -115,6 +130,7 @@ class LeanMeterProvider(MeterProvider):
     ) -> None:
         self._exemplar_flags = _flags(exemplar_filter)
         self._taking = threading.Lock()
+        self._memory: Memory | None = None
         self._ledgers: dict[InstrumentationScope, dict[str, Ledger]] = {}
         self._accounts: dict[MetricReader, int] = {}
         self._collected_at: dict[MetricReader, int] = {}
@@ -156,6 +172,8 @@ class LeanMeterProvider(MeterProvider):
             if ledger.metric.name not in known:
                 known[ledger.metric.name] = ledger
                 ledger.exemplar_flags = self._exemplar_flags
+                if self._memory is not None:
+                    ledger.move(self._memory)
                 for reader in self._accounts:
                     self._open_in(ledger, reader)
             return known[ledger.metric.name]
@@ -164,7 +182,17 @@ class LeanMeterProvider(MeterProvider):
         with self._taking:
             return [ledger for known in self._ledgers.values() for ledger in known.values()]
 
+    def move(self, memory: Memory) -> None:
+        """Keep the cumulative numbers of all ledgers, and of those to come, in another memory."""
+        with self._taking:
+            self._memory = memory
+            ledgers = [ledger for known in self._ledgers.values() for ledger in known.values()]
+        for ledger in ledgers:
+            ledger.move(memory)
+
     def _open(self, reader: MetricReader) -> None:
+        if isinstance(reader, ReadsLedgers):
+            reader.ledgers = self._all_ledgers
         self._accounts[reader] = next(self._next_account)
         self._collected_at[reader] = 0
         for ledger in self._all_ledgers():
@@ -178,6 +206,8 @@ class LeanMeterProvider(MeterProvider):
     def _collect(self, reader: MetricReader, timeout_millis: float = 10_000) -> MetricsData | None:
         """Collect the SDK's instruments and the ledgers, as one."""
         data = self._measurement_consumer.collect(reader, timeout_millis)
+        if isinstance(reader, ReadsLedgers):
+            return data if data is not None or not self._ledgers else self._of_resource()
         since, self._collected_at[reader] = self._collected_at[reader], time_ns()
         own = [
             ScopeMetrics(scope, found, scope.schema_url or "")
@@ -191,11 +221,11 @@ class LeanMeterProvider(MeterProvider):
         if not own:
             return data
         theirs = data.resource_metrics[0].scope_metrics if data is not None else ()
-        resource = self._sdk_config.resource
-        return MetricsData([ResourceMetrics(resource, _joined([*theirs, *own]), resource.schema_url)])
+        return self._of_resource(_joined([*theirs, *own]))
 
-    def _read_all(self, ledgers: list[Ledger], reader: MetricReader, since: int) -> list[Metric]:
-        return list(filter(None, (self._read(ledger, reader, since) for ledger in ledgers)))
+    def _of_resource(self, found: Sequence[ScopeMetrics] = ()) -> MetricsData:
+        resource = self._sdk_config.resource
+        return MetricsData([ResourceMetrics(resource, found, resource.schema_url)])
 
     def _read(self, ledger: Ledger, reader: MetricReader, since: int) -> Metric | None:
         declared = ledger.metric

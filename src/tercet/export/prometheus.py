@@ -11,18 +11,17 @@ import ipaddress
 import json
 import logging
 import math
+import os
 import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import accumulate
 from socket import AF_INET, AF_INET6, SHUT_RDWR, socket
 from socketserver import TCPServer
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from opentelemetry.sdk.metrics import Exemplar as SdkExemplar
 from opentelemetry.sdk.metrics import Histogram as HistogramInstrument
@@ -35,15 +34,17 @@ from opentelemetry.sdk.metrics.export import (
     MetricReader,
     MetricsData,
     NumberDataPoint,
+    ResourceMetrics,
     Sum,
 )
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation
-from opentelemetry.trace import format_span_id, format_trace_id
 
-from tercet.declare.metric import Kind
+from tercet.declare.metric import METRICS, Across, Kind, Values
+from tercet.declare.metric import Metric as Declared
 from tercet.declare.names import label_name, metric_name, unit_name
 from tercet.errors import SetupError
-from tercet.export.exposition import Exemplar, Exposition, Family, Labels, Series
+from tercet.export.exposition import Exposition, Family, Heading, Measured, Series, label_text
+from tercet.export.sheets import Sheet
 
 Headers = list[tuple[str, str]]
 Answer = tuple[int, Headers, bytes]
@@ -51,6 +52,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Add = Callable[..., bool]
+T = TypeVar("T")
 
 CLASSIC_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -64,6 +67,10 @@ _POLL_SECONDS = 0.1  # how long close() may take
 _PLAIN_TEXT = ("Content-Type", "text/plain; charset=utf-8")
 _NEVER_STORED = ("Cache-Control", "no-store")
 _GZIP_LEVEL = 1  # repetitive text: higher levels cost three times the time for a tenth of the bytes
+_TARGET = Heading("target", "info", "What is scraped: its resource.")
+_OVERFLOW = {"otel.metric.overflow": True}
+# Attributes and metrics whose names begin so speak of a single process.
+_OF_A_PROCESS = ("process.", "cpython.")
 _HOST_HEADER = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/]+)(?::\d*)?")
 
 _logger = logging.getLogger("tercet.prometheus")
@@ -77,20 +84,60 @@ class Scrapable(Protocol):
         ...
 
 
+class Ledger(Protocol):
+    """The series of one declared metric."""
+
+    metric: Declared
+
+    def read(self) -> Iterator[tuple[Values | None, list[float], list[Measured | None]]]:
+        """Walk through its series: attribute values, numbers since the process started, exemplars."""
+        ...
+
+
+class Others(Protocol):
+    """The other workers of the same service."""
+
+    def publish(self, told: Sheet) -> None:
+        """Let them know what only this process can collect, and the exemplars of all that it measures."""
+        ...
+
+    def add_others(self, exposition: Exposition, pause: Callable[[], object]) -> None:
+        """Add what they have measured, those that have ended included; gauges by their rules."""
+        ...
+
+    def close(self) -> None:
+        """Publish no more."""
+        ...
+
+
 class PrometheusReader(MetricReader):
     """Collect metrics when Prometheus asks for them.
 
     Every instrument is cumulative and every histogram has explicit buckets, whatever the environment asks of
-    other readers. A view may still choose exponential ones: those are left out of the scrape and named once.
+    other readers. A view may still choose exponential ones: those are left out of the scrape and named once,
+    for their bounds change as they measure, which the text formats cannot tell.
+
+    Attributes:
+        ledgers: What gives the ledgers, which are read where they are: as the SDK's data points they would
+            cost a scrape twice as much.
+        workers: What the other workers of the same service measure; None where there are none.
     """
 
     def __init__(self) -> None:
         super().__init__(preferred_aggregation={HistogramInstrument: ExplicitBucketHistogramAggregation()})
+        self.ledgers: Callable[[], Iterable[Ledger]] = tuple
+        self.workers: Others | None = None
+        self.describe = Describer()
         self._is_shut_down = False
         self._scraping = threading.Lock()
         self._collected: MetricsData | None = None
-        self._exemplars: dict[tuple[str, Labels], tuple[Exemplar, ...]] = {}
+        self._exemplars: dict[tuple[str, str], tuple[Measured, ...]] = {}
         self._left_out: set[tuple[str, str]] = set()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._start_anew)
+
+    def _start_anew(self) -> None:
+        self._scraping = threading.Lock()
 
     def render(self, openmetrics: bool) -> bytes:
         """Collect, and write the result as text; one scrape at a time, each of them whole.
@@ -104,20 +151,26 @@ class PrometheusReader(MetricReader):
         Raises:
             Exception: What the SDK raises when callbacks of instruments take more than ten seconds.
         """
+        pause = Breath()
         with self._scraping:
-            self._collected = None
+            exposition = Exposition() if self._is_shut_down else self._expose(pause)
+        return exposition.render(openmetrics=openmetrics, pause=pause).encode()
+
+    def publish(self) -> None:
+        """Let the other workers know what only this process can collect."""
+        with self._scraping:
             if not self._is_shut_down:
-                self.collect()
-            exposition = self._expose(self._collected)
-            self._remember_exemplars(exposition.families)
-        return exposition.render(openmetrics=openmetrics).encode()
+                self._publish(Exposition(), Breath())
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Do nothing: whoever wants the metrics scrapes."""
         return True
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Stop collecting; later scrapes are empty."""
+        """Stop collecting, once the other workers know the last of it; later scrapes are empty."""
+        if not self._is_shut_down and self.workers is not None:
+            self.publish()
+            self.workers.close()
         self._is_shut_down = True
 
     def _receive_metrics(
@@ -125,52 +178,204 @@ class PrometheusReader(MetricReader):
     ) -> None:
         self._collected = metrics_data
 
-    def _expose(self, collected: MetricsData | None) -> Exposition:
+    def _expose(self, pause: Callable[[], object]) -> Exposition:
         exposition = Exposition()
-        for resource_metrics in collected.resource_metrics if collected else ():
-            exposition.add(_target_info(resource_metrics.resource.attributes))
-            for scope_metrics in resource_metrics.scope_metrics:
-                for metric in scope_metrics.metrics:
-                    self._add(exposition, scope_metrics.scope.name, metric)
+        if self.workers is None:
+            self._add_collected(exposition)
+            self._add_ledgers(exposition, pause)
+        else:
+            self._publish(exposition, pause)
+            self.workers.add_others(exposition, pause)
         return exposition
 
-    def _add(self, exposition: Exposition, scope_name: str, metric: Metric) -> None:
+    def _publish(self, exposition: Exposition, pause: Callable[[], object]) -> None:
+        """Say first what is shown then, so that no later scrape of another worker shows less of it."""
+        if self.workers is not None:
+            self._add_collected(exposition)
+            told = Sheet()
+            told.add(exposition.families)
+            self._add_ledgers(exposition, pause)
+            told.add_exemplars(exposition.families)
+            self.workers.publish(told)
+
+    def _add_collected(self, exposition: Exposition) -> None:
+        """Collect the SDK's own instruments."""
+        for resource_metrics in self._collect_anew():
+            self._add_target(exposition, resource_metrics.resource.attributes)
+            for scope_metrics in resource_metrics.scope_metrics:
+                for metric in scope_metrics.metrics:
+                    self._attempt(exposition, scope_metrics.scope.name, metric.name, self._add, metric)
+        self._remember_exemplars(exposition.families)
+
+    def _collect_anew(self) -> Sequence[ResourceMetrics]:
+        self._collected = None
+        self.collect()
+        collected: MetricsData | None = self._collected
+        return collected.resource_metrics if collected is not None else ()
+
+    def _add_target(self, exposition: Exposition, attributes: Mapping[str, Any]) -> None:
+        family = exposition.open(_TARGET)
+        if family is not None:
+            shown = {key: attributes[key] for key in attributes if self.workers is None or not _of_one(key)}
+            family.series[label_text(_labels(shown))] = Series([1.0])
+
+    def _add_ledgers(self, exposition: Exposition, pause: Callable[[], object]) -> None:
+        for ledger in self.ledgers():
+            self._attempt(exposition, "tercet", ledger.metric.name, _add_ledger, self.describe, ledger, pause)
+
+    def _attempt(self, exposition: Exposition, scope_name: str, name: str, add: Add, *arguments: Any) -> None:
         try:
-            added = exposition.add(_family(metric))
+            added = add(exposition, *arguments)
             reason = "another instrument of a different type has its name"
         except Exception as error:  # one instrument must not cost the scrape
             added, reason = False, str(error)
-        if not added and (scope_name, metric.name) not in self._left_out:
-            self._left_out.add((scope_name, metric.name))
-            _logger.warning("Instrument %r is left out of the Prometheus scrape: %s.", metric.name, reason)
+        if not added and (scope_name, name) not in self._left_out:
+            self._left_out.add((scope_name, name))
+            _logger.warning("Instrument %r is left out of the Prometheus scrape: %s.", name, reason)
+
+    def _add(self, exposition: Exposition, metric: Metric) -> bool:
+        if isinstance(metric.data, ExponentialHistogram):
+            raise ValueError("the text formats have no exponential buckets")
+        heading = self.describe.heading(
+            metric.name, metric.unit or "", metric.description or "", _kind(metric.data), _across(metric.name)
+        )
+        found = [
+            (self.describe.labels(heading, point.attributes or {}), _series(point))
+            for point in metric.data.data_points
+        ]
+        family = exposition.open(heading)
+        if family is None:
+            return False
+        for labels, series in found:
+            family.add(labels, series)
+        return True
 
     def _remember_exemplars(self, families: Iterable[Family]) -> None:
         """Keep the latest exemplar of each bucket: the SDK hands each out once, to whoever scrapes first."""
         remembered = {}
         for family in families:
             for labels, series in family.series.items():
-                key = (family.name, labels)
-                known = replace(series, exemplars=self._exemplars.get(key, ()) + series.exemplars)
-                if known.exemplars:
-                    remembered[key] = tuple(known.exemplar_by_bound().values())
-                    family.series[labels] = replace(series, exemplars=remembered[key])
+                key = (family.heading.name, labels)
+                known = self._exemplars.get(key, ())
+                if known or series.exemplars:
+                    series.exemplars = known + series.exemplars
+                    remembered[key] = series.exemplars = tuple(series.exemplar_by_bucket().values())
         self._exemplars = remembered
 
 
-def _family(metric: Metric) -> Family:
-    if isinstance(metric.data, ExponentialHistogram):
-        raise ValueError("the text formats have no exponential buckets")
-    kind = _kind(metric.data)
-    name = metric_name(metric.name, metric.unit or "", kind)
-    if not name:
+class Breath:
+    """Let other threads have their turn now and then: Python alone lets them wait for five milliseconds."""
+
+    _EVERY, _SECONDS = 0.001, 0.00005
+
+    def __init__(self) -> None:
+        self._next = time.perf_counter() + self._EVERY
+
+    def __call__(self) -> None:
+        """Pause, if it is time to."""
+        if time.perf_counter() > self._next:
+            # Not for nothing: a thread that only lets go has the interpreter back before another one wakes.
+            time.sleep(self._SECONDS)
+            self._next = time.perf_counter() + self._EVERY
+
+
+class Describer:
+    """Translate metrics and attributes, and remember the texts: each scrape asks for the same ones."""
+
+    _MOST = 50_000
+
+    def __init__(self) -> None:
+        self._headings: dict[tuple[str, ...], Heading] = {}
+        self._texts: dict[object, str] = {}
+
+    def heading(self, name: str, unit: str, help_text: str, kind: Kind, across: Across) -> Heading:
+        """Say what the series of a metric have in common.
+
+        Raises:
+            ValueError: Prometheus has no name for it.
+        """
+        key = (name, unit, help_text, kind, across)
+        known = self._headings.get(key)
+        if known is None:
+            known = self._remember(self._headings, key, _heading(*key))
+        return known
+
+    def declared(self, metric: Declared) -> Heading:
+        """Do so for a declared metric.
+
+        Raises:
+            ValueError: See above.
+        """
+        return self.heading(metric.name, metric.unit, metric.help, metric.kind, metric.across)
+
+    def labels(self, heading: Heading, attributes: Mapping[str, Any]) -> str:
+        """Write attributes as labels."""
+        reserved = _reserved(heading)
+        key = (
+            reserved,
+            *[(k, v) if v.__class__ is str else (k, None, repr(v)) for k, v in attributes.items()],
+        )
+        known = self._texts.get(key)
+        if known is None:
+            known = self._remember(self._texts, key, label_text(_labels(attributes, reserved)))
+        return known
+
+    def values(self, heading: Heading, metric: Declared, values: Values | None) -> str:
+        """Write the attribute values of a ledger's series as labels."""
+        key = (heading.name, metric.attributes, values)
+        known = self._texts.get(key)
+        if known is None:
+            attributes = _OVERFLOW if values is None else metric.named(values)
+            text = label_text(_labels(attributes, _reserved(heading)))
+            known = self._remember(self._texts, key, text)
+        return known
+
+    def _remember(self, texts: dict[Any, T], key: object, text: T) -> T:
+        if len(texts) >= self._MOST:
+            texts.clear()
+        texts[key] = text
+        return text
+
+
+def _heading(name: str, unit: str, help_text: str, kind: Kind, across: Across) -> Heading:
+    translated = metric_name(name, unit, kind)
+    if not translated:
         raise ValueError("its name holds no letter or digit that a Prometheus name may contain")
-    unit = "ratio" if kind == "gauge" and metric.unit == "1" else unit_name(metric.unit or "")
-    name = name.removesuffix("_total") if kind == "counter" else name
-    family = Family(name, kind, _encodable(metric.description or ""), unit)
-    reserved = {"le"} if kind == "histogram" else set()
-    for point in metric.data.data_points:
-        family.add(_labels(point.attributes or {}, reserved), _series(point))
-    return family
+    unit = "ratio" if kind == "gauge" and unit == "1" else unit_name(unit)
+    translated = translated.removesuffix("_total") if kind == "counter" else translated
+    return Heading(translated, kind, _encodable(help_text), unit, across)
+
+
+def _reserved(heading: Heading) -> str:
+    """Name the label that the series themselves need, if any."""
+    return "le" if heading.kind == "histogram" else "worker" if heading.across == "each" else ""
+
+
+_DECLARED: Mapping[str, Across] = {metric.name: metric.across for metric in METRICS}
+
+
+def _across(name: str) -> Across:
+    """Choose what is shown of a gauge of the SDK: what nobody declared is a state of all, or of a process.
+
+    What one process says of itself means nothing in place of what another one says, and no rule suits both
+    its uptime and its share of the processor; so each is shown.
+    """
+    return _DECLARED.get(name, "each" if name.startswith(_OF_A_PROCESS) else "last")
+
+
+def _add_ledger(
+    exposition: Exposition, describe: Describer, ledger: Ledger, pause: Callable[[], object]
+) -> bool:
+    metric = ledger.metric
+    heading = describe.declared(metric)
+    family = exposition.open(heading)
+    if family is None:
+        return False
+    for values, numbers, exemplars in ledger.read():
+        series = Series(numbers, metric.buckets, tuple(filter(None, exemplars)))
+        family.add(describe.values(heading, metric, values), series)
+        pause()
+    return True
 
 
 def _kind(data: Sum | Gauge | Histogram) -> Kind:
@@ -180,40 +385,38 @@ def _kind(data: Sum | Gauge | Histogram) -> Kind:
 
 
 def _series(point: NumberDataPoint | HistogramDataPoint) -> Series:
-    exemplars = tuple(map(_exemplar, filter(_leads_to_a_trace, point.exemplars)))
+    exemplars = tuple(map(_measured, filter(_leads_to_a_trace, point.exemplars))) if point.exemplars else ()
     if isinstance(point, NumberDataPoint):
-        return Series(float(point.value), exemplars=exemplars)
-    bounds = (*map(float, point.explicit_bounds), math.inf)
-    buckets = dict(zip(bounds, accumulate(point.bucket_counts), strict=True))
-    return Series(float(point.sum), buckets, exemplars)
+        return Series([point.value, point.time_unix_nano / 1e9], exemplars=exemplars)
+    # Its lowest and highest measurement are in neither format.
+    numbers = [float(point.sum), math.inf, -math.inf, *point.bucket_counts]
+    return Series(numbers, tuple(point.explicit_bounds), exemplars)
 
 
 def _leads_to_a_trace(exemplar: SdkExemplar) -> bool:
     return bool(exemplar.trace_id and exemplar.span_id) and not math.isnan(exemplar.value)
 
 
-def _exemplar(exemplar: SdkExemplar) -> Exemplar:
+def _measured(exemplar: SdkExemplar) -> Measured:
     """Translate an exemplar, without the attributes that a view has filtered out on purpose."""
-    trace_id, span_id = format_trace_id(exemplar.trace_id or 0), format_span_id(exemplar.span_id or 0)
-    return Exemplar(float(exemplar.value), exemplar.time_unix_nano, trace_id, span_id)
+    return exemplar.value, exemplar.time_unix_nano, exemplar.trace_id or 0, exemplar.span_id or 0
 
 
-def _target_info(attributes: Mapping[str, Any]) -> Family:
-    return Family(
-        "target", "info", "What is scraped: its resource.", series={_labels(attributes): Series(1.0)}
-    )
+def _of_one(attribute: str) -> bool:
+    """Say whether an attribute of the resource tells one worker from the others."""
+    return attribute == "service.instance.id" or attribute.startswith(_OF_A_PROCESS)
 
 
-def _labels(attributes: Mapping[str, Any], reserved: Iterable[str] = ()) -> Labels:
+def _labels(attributes: Mapping[str, Any], reserved: str = "") -> Iterator[tuple[str, str]]:
     """Translate attributes; values whose keys share a label are joined in the order of their keys."""
     values: dict[str, list[str]] = {}
     for key in sorted(attributes):
         name = label_name(key)
-        values.setdefault(f"exported_{name}" if name in reserved else name, []).append(
+        values.setdefault(f"exported_{name}" if name == reserved else name, []).append(
             _label_value(attributes[key])
         )
     joined = ((name, ";".join(filter(None, texts))) for name, texts in sorted(values.items()))
-    return tuple((name, text) for name, text in joined if text)  # to Prometheus an empty label is no label
+    return ((name, text) for name, text in joined if text)  # to Prometheus an empty label is no label
 
 
 def _label_value(value: object) -> str:
@@ -312,6 +515,21 @@ class PrometheusApp:
             case "lifespan":
                 await _live(receive, send)
 
+    def wsgi(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        """Answer one request of a WSGI server: mount this method where an application of that kind can be."""
+        accept, encoding = environ.get("HTTP_ACCEPT", ""), environ.get("HTTP_ACCEPT_ENCODING", "")
+        status, headers, body = self._answer_at_once(environ["REQUEST_METHOD"], accept, encoding)
+        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
+        return [body]
+
+    def _answer_at_once(self, method: str, accept: str, accept_encoding: str) -> Answer:
+        if not self._slots.acquire(blocking=False):
+            return _too_many()
+        try:
+            return respond(self._reader, method, accept, accept_encoding)
+        finally:
+            self._slots.release()
+
     async def _send_answer(self, scope: Scope, send: Send) -> None:
         status, headers, body = await self._answer(scope)
         raw_headers = [(name.lower().encode(), value.encode()) for name, value in headers]
@@ -383,6 +601,9 @@ class PrometheusServer(ThreadingHTTPServer):
         self._slots = threading.BoundedSemaphore(SCRAPES_AT_ONCE)
         self._open_since: dict[socket, float] = {}
         super().__init__((host, port), _Handler)
+        if hasattr(os, "register_at_fork"):
+            # A child that kept it would keep the port, and answer nobody.
+            os.register_at_fork(after_in_child=self.socket.close)
         self.own_names = {host.lower(), "localhost"} if _is_loopback(self.address[0]) else None
         self._thread = threading.Thread(
             target=self.serve_forever, args=(_POLL_SECONDS,), name="tercet-prometheus", daemon=True
