@@ -25,7 +25,7 @@ from tercet.errors import SetupError
 from tercet.export import native
 from tercet.export.correlation import Correlated
 from tercet.export.forked import PeriodicReader
-from tercet.export.metered import LeanMeterProvider
+from tercet.export.metered import LeanMeterProvider, Memory
 from tercet.export.points import PostedPoints
 from tercet.export.processors import BatchedLogs, BatchedSpans
 from tercet.export.prometheus import PrometheusApp, PrometheusReader, PrometheusServer, start_server
@@ -191,7 +191,8 @@ class Observability:
             return
         directory = workers_directory(base, self.settings.service_name)
         try:
-            workers = Workers(directory, self.settings.workers_interval, reader.describe, reader.publish)
+            interval, move = self.settings.workers_interval, self._move_ledgers
+            workers = Workers(directory, interval, reader.describe, reader.publish, move)
         except (OSError, RuntimeError) as error:
             logger.warning(
                 "workers_directory (TERCET_WORKERS_DIRECTORY) must be a directory of this user alone, "
@@ -202,8 +203,10 @@ class Observability:
             return
         workers.at_each_look = self.serve_prometheus
         self._workers = reader.workers = workers
+
+    def _move_ledgers(self, memory: Memory) -> None:
         if self._pipeline is not None and isinstance(self._pipeline.meter_provider, LeanMeterProvider):
-            self._pipeline.meter_provider.move(workers.memory)
+            self._pipeline.meter_provider.move(memory)
 
     def serve_prometheus(self) -> None:
         """Answer Prometheus on an own port, if the settings ask for one; one that is taken is a warning."""

@@ -42,6 +42,7 @@ from tercet.export.shared import (
 )
 from tercet.export.sheets import Entry, Reading, Sheet
 
+Memory = Callable[[Metric, Values | None, int], Any]
 _NAME = re.compile(r"(\d+)-(\d+)-[0-9a-f]{8}")
 _DIRECTORY = re.compile(r"(\d+)-(\d+)-[0-9a-f]{12}")
 _LOCK, _RETIRED = "lock", "retired"
@@ -76,13 +77,19 @@ class Workers:
         interval: Seconds between two looks after it.
         describe: How series are shown.
         publish: Has this process call `publish`.
+        move: Has all that this process counts kept in the memory that it is given.
 
     Raises:
         OSError: The directory cannot be used.
     """
 
     def __init__(
-        self, directory: Path, interval: float, describe: Describes, publish: Callable[[], object]
+        self,
+        directory: Path,
+        interval: float,
+        describe: Describes,
+        publish: Callable[[], object],
+        move: Callable[[Memory], object],
     ) -> None:
         #: Called at each look, in the process that has made this.
         self.at_each_look: Callable[[], object] = lambda: None
@@ -90,6 +97,7 @@ class Workers:
         self._interval = interval
         self._describe = describe
         self._publish = publish
+        self._move = move
         self._founder = os.getpid()
         self._retired = Retired(directory / _RETIRED)
         self._own: Own | None = None
@@ -98,8 +106,8 @@ class Workers:
         self._full = Pace()
         make_private(directory.parent)
         _sweep(directory)
-        make_private(directory)
         self._begin()
+        move(self.memory)
 
     def _begin(self) -> None:
         """Become a worker."""
@@ -112,6 +120,7 @@ class Workers:
         native.start_thread(self._look_after, "tercet-workers")
 
     def _join(self) -> Own:
+        make_private(self._directory)
         with locked(self._directory / _LOCK, _JOIN_SECONDS):
             taken = {other.number for other in self._others() if other.is_alive()}
             return Own(self._directory, next(number for number in count() if number not in taken))
@@ -203,12 +212,23 @@ class Workers:
         stopped = self._stopped
         while not stopped.wait(self._interval):
             try:
+                self._stay()
                 self._publish()
                 self.fold()
                 if self._pid == self._founder:
                     self.at_each_look()
             except Exception as error:  # One that fails must not be the last.
                 say("The workers' directory could not be looked after: %r", error)
+
+    def _stay(self) -> None:
+        """Begin again where somebody has tidied up; what had ended by then is lost."""
+        if self._own is None or (self._directory / f"{self._own.name}{NUMBERS}").exists():
+            return
+        own = self._join()
+        with self._writing:
+            self._own = own
+            self._elsewhere.clear()
+        self._move(self.memory)
 
     def fold(self) -> None:
         """Fold the files of those that have ended into one."""
@@ -251,7 +271,11 @@ class Workers:
 
     def _others(self, done: Iterable[str] = ()) -> list[Other]:
         """List the other workers, but for those that are done with; forget those whose files are gone."""
-        names = {each.removesuffix(NUMBERS) for each in os.listdir(self._directory) if each.endswith(NUMBERS)}
+        try:
+            listed = os.listdir(self._directory)
+        except OSError:  # Somebody has tidied up.
+            listed = []
+        names = {each.removesuffix(NUMBERS) for each in listed if each.endswith(NUMBERS)}
         for name in self._known.keys() - names:
             self._known.pop(name).close()
         own = {self._own.name} if self._own is not None else set()
