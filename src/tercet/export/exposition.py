@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
+from operator import add
 from typing import Literal
 
 from tercet.declare.layout import BUCKETS, SET_AT, TOTAL
@@ -40,61 +41,50 @@ _EXPONENT_FROM = 1e6  # as Go's shortest format, which OpenMetrics makes canonic
 _SIGNIFICANT_DIGITS = 17
 
 
-@dataclass(slots=True)
-class Series:
-    """Hold what one label set measured.
+#: What one label set has measured: its numbers as `declare.layout` has them, the upper bounds of its buckets
+#: (ascending, without infinity) and measurements that lead to a trace. Plain tuples, for the collector of
+#: garbage soon leaves them alone: for ten thousand more objects it would stop the process for too long.
+Series = tuple[tuple[float, ...], tuple[float, ...], tuple[Measured, ...]]
 
-    Attributes:
-        numbers: As `declare.layout` has them.
-        bounds: The upper bounds of a histogram's buckets, ascending, without infinity.
-        exemplars: Measurements that lead to a trace, in any order.
-    """
 
-    numbers: list[float]
-    bounds: tuple[float, ...] = ()
-    exemplars: tuple[Measured, ...] = ()
+def plus(mine: Series, theirs: Series) -> Series:
+    """Add up two sums or histograms; of other bounds, those stay that both have, where counts are exact."""
+    shared = mine[1]
+    if shared != theirs[1]:
+        shared = tuple(bound for bound in shared if bound in theirs[1])
+        mine, theirs = _narrowed(mine, shared), _narrowed(theirs, shared)
+    a, b = mine[0], theirs[0]
+    if len(a) <= BUCKETS:
+        return (a[TOTAL] + b[TOTAL],), (), mine[2] + theirs[2]
+    counts = map(add, a[BUCKETS:], b[BUCKETS:])
+    return (a[TOTAL] + b[TOTAL], *a[TOTAL + 1 : BUCKETS], *counts), shared, mine[2] + theirs[2]
 
-    def add(self, other: "Series") -> None:
-        """Add another one up."""
-        self.exemplars += other.exemplars
-        if self.bounds != other.bounds:
-            self._share_bounds(other)
-            return
-        numbers = self.numbers
-        numbers[TOTAL] += other.numbers[TOTAL]
-        for place in range(BUCKETS, len(numbers)):
-            numbers[place] += other.numbers[place]
 
-    def _share_bounds(self, other: "Series") -> None:
-        """Add a histogram of other bounds: those stay that both have, where cumulative counts are exact."""
-        shared = tuple(bound for bound in self.bounds if bound in other.bounds)
-        mine, theirs = self.narrowed(shared), other.narrowed(shared)
-        self.numbers, self.bounds = mine.numbers, shared
-        self.add(theirs)
+def _narrowed(series: Series, shared: tuple[float, ...]) -> Series:
+    numbers, bounds, exemplars = series
+    counts = [0.0] * (len(shared) + 1)
+    for bound, count in zip((*bounds, math.inf), numbers[BUCKETS:], strict=True):
+        counts[bisect_left(shared, bound)] += count
+    return (*numbers[:BUCKETS], *counts), shared, exemplars
 
-    def narrowed(self, bounds: tuple[float, ...]) -> "Series":
-        """Count for fewer bounds."""
-        counts = [0.0] * (len(bounds) + 1)
-        for bound, count in zip((*self.bounds, math.inf), self.numbers[BUCKETS:], strict=True):
-            counts[bisect_left(bounds, bound)] += count
-        return Series([*self.numbers[:BUCKETS], *counts], bounds)
 
-    def set(self, other: "Series", across: Across) -> None:
-        """Choose between two values of a gauge, by its rule."""
-        mine, theirs = self.numbers[TOTAL], other.numbers[TOTAL]
-        is_later = other.numbers[SET_AT] >= self.numbers[SET_AT]
-        chosen = {
-            "sum": mine + theirs,
-            "max": max(mine, theirs),
-            "min": min(mine, theirs),
-        }
-        self.numbers[TOTAL] = chosen.get(across, theirs if is_later else mine)
-        self.numbers[SET_AT] = max(self.numbers[SET_AT], other.numbers[SET_AT])
+def chosen(mine: Series, theirs: Series, across: Across) -> Series:
+    """Choose between two values of a gauge, by its rule."""
+    a, b = mine[0], theirs[0]
+    latest = max(a[SET_AT], b[SET_AT])
+    if across == "sum":
+        return (a[TOTAL] + b[TOTAL], latest), (), ()
+    if across == "max":
+        return (max(a[TOTAL], b[TOTAL]), latest), (), ()
+    if across == "min":
+        return (min(a[TOTAL], b[TOTAL]), latest), (), ()
+    return theirs if b[SET_AT] >= a[SET_AT] else mine
 
-    def exemplar_by_bucket(self) -> dict[int, Measured]:
-        """Place each exemplar on the bucket whose range holds its value; the latest one stays."""
-        ordered = sorted(self.exemplars, key=_time)
-        return {bisect_left(self.bounds, exemplar[0]): exemplar for exemplar in ordered}
+
+def exemplar_by_bucket(series: Series) -> dict[int, Measured]:
+    """Place each exemplar on the bucket whose range holds its value; the latest one stays."""
+    _, bounds, exemplars = series
+    return {bisect_left(bounds, exemplar[0]): exemplar for exemplar in sorted(exemplars, key=_time)}
 
 
 def _time(exemplar: Measured) -> int:
@@ -138,9 +128,9 @@ class Family:
         if known is None:
             self.series[labels] = series
         elif self.heading.kind == "gauge":
-            known.set(series, self.heading.across)
+            self.series[labels] = chosen(known, series, self.heading.across)
         else:
-            known.add(series)
+            self.series[labels] = plus(known, series)
 
 
 class Exposition:
@@ -205,26 +195,27 @@ def _metadata_lines(heading: Heading, *, openmetrics: bool) -> Iterator[str]:
 
 def _number_line(heading: Heading, labels: str, series: Series, lines: list[str], openmetrics: bool) -> None:
     braces = f"{{{labels}}}" if labels else ""
-    line = f"{heading.name}{_SAMPLE_SUFFIX.get(heading.kind, '')}{braces} {_number(series.numbers[TOTAL])}"
-    if openmetrics and series.exemplars and heading.kind == "counter":
-        line += _exemplar_suffix(max(series.exemplars, key=_time))
+    line = f"{heading.name}{_SAMPLE_SUFFIX.get(heading.kind, '')}{braces} {_number(series[0][TOTAL])}"
+    if openmetrics and series[2] and heading.kind == "counter":
+        line += _exemplar_suffix(max(series[2], key=_time))
     lines.append(line)
 
 
 def _histogram_lines(
     heading: Heading, labels: str, series: Series, lines: list[str], openmetrics: bool
 ) -> None:
+    numbers, bounds, exemplars = series
     head = f"{heading.name}_bucket{{{labels},le=" if labels else f"{heading.name}_bucket{{le="
-    counts = list(accumulate(map(int, series.numbers[BUCKETS:])))
+    counts = list(accumulate(map(int, numbers[BUCKETS:])))
     first = len(lines)
-    lines.extend([f"{head}{le}{n}" for le, n in zip(_bound_texts(series.bounds), counts, strict=True)])
-    if openmetrics and series.exemplars:
-        for bucket, exemplar in series.exemplar_by_bucket().items():
+    lines.extend([f"{head}{le}{n}" for le, n in zip(_bound_texts(bounds), counts, strict=True)])
+    if openmetrics and exemplars:
+        for bucket, exemplar in exemplar_by_bucket(series).items():
             lines[first + bucket] += _exemplar_suffix(exemplar)
     # Both formats want a sum that only grows, and OpenMetrics no count without one.
-    if not series.bounds or series.bounds[0] >= 0:
+    if not bounds or bounds[0] >= 0:
         braces = f"{{{labels}}}" if labels else ""
-        lines.append(f"{heading.name}_sum{braces} {_number(series.numbers[TOTAL])}")
+        lines.append(f"{heading.name}_sum{braces} {_number(numbers[TOTAL])}")
         lines.append(f"{heading.name}_count{braces} {counts[-1]}")
 
 

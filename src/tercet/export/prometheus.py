@@ -43,7 +43,15 @@ from tercet.declare.metric import METRICS, Across, Kind, Values
 from tercet.declare.metric import Metric as Declared
 from tercet.declare.names import label_name, metric_name, unit_name
 from tercet.errors import SetupError
-from tercet.export.exposition import Exposition, Family, Heading, Measured, Series, label_text
+from tercet.export.exposition import (
+    Exposition,
+    Family,
+    Heading,
+    Measured,
+    Series,
+    exemplar_by_bucket,
+    label_text,
+)
 from tercet.export.sheets import Sheet
 
 Headers = list[tuple[str, str]]
@@ -89,7 +97,7 @@ class Ledger(Protocol):
 
     metric: Declared
 
-    def read(self) -> Iterator[tuple[Values | None, list[float], list[Measured | None]]]:
+    def read(self) -> Iterator[tuple[Values | None, tuple[float, ...], tuple[Measured, ...]]]:
         """Walk through its series: attribute values, numbers since the process started, exemplars."""
         ...
 
@@ -181,7 +189,7 @@ class PrometheusReader(MetricReader):
     def _expose(self, pause: Callable[[], object]) -> Exposition:
         exposition = Exposition()
         if self.workers is None:
-            self._add_collected(exposition)
+            self._add_collected(exposition, pause)
             self._add_ledgers(exposition, pause)
         else:
             self._publish(exposition, pause)
@@ -191,20 +199,20 @@ class PrometheusReader(MetricReader):
     def _publish(self, exposition: Exposition, pause: Callable[[], object]) -> None:
         """Say first what is shown then, so that no later scrape of another worker shows less of it."""
         if self.workers is not None:
-            self._add_collected(exposition)
+            self._add_collected(exposition, pause)
             told = Sheet()
-            told.add(exposition.families)
+            told.add(exposition.families, pause)
             self._add_ledgers(exposition, pause)
             told.add_exemplars(exposition.families)
             self.workers.publish(told)
 
-    def _add_collected(self, exposition: Exposition) -> None:
+    def _add_collected(self, exposition: Exposition, pause: Callable[[], object]) -> None:
         """Collect the SDK's own instruments."""
         for resource_metrics in self._collect_anew():
             self._add_target(exposition, resource_metrics.resource.attributes)
             for scope_metrics in resource_metrics.scope_metrics:
                 for metric in scope_metrics.metrics:
-                    self._attempt(exposition, scope_metrics.scope.name, metric.name, self._add, metric)
+                    self._attempt(exposition, scope_metrics.scope.name, metric.name, self._add, metric, pause)
         self._remember_exemplars(exposition.families)
 
     def _collect_anew(self) -> Sequence[ResourceMetrics]:
@@ -217,7 +225,7 @@ class PrometheusReader(MetricReader):
         family = exposition.open(_TARGET)
         if family is not None:
             shown = {key: attributes[key] for key in attributes if self.workers is None or not _of_one(key)}
-            family.series[label_text(_labels(shown))] = Series([1.0])
+            family.series[label_text(_labels(shown))] = ((1.0,), (), ())
 
     def _add_ledgers(self, exposition: Exposition, pause: Callable[[], object]) -> None:
         for ledger in self.ledgers():
@@ -233,21 +241,18 @@ class PrometheusReader(MetricReader):
             self._left_out.add((scope_name, name))
             _logger.warning("Instrument %r is left out of the Prometheus scrape: %s.", name, reason)
 
-    def _add(self, exposition: Exposition, metric: Metric) -> bool:
+    def _add(self, exposition: Exposition, metric: Metric, pause: Callable[[], object]) -> bool:
         if isinstance(metric.data, ExponentialHistogram):
             raise ValueError("the text formats have no exponential buckets")
         heading = self.describe.heading(
             metric.name, metric.unit or "", metric.description or "", _kind(metric.data), _across(metric.name)
         )
-        found = [
-            (self.describe.labels(heading, point.attributes or {}), _series(point))
-            for point in metric.data.data_points
-        ]
         family = exposition.open(heading)
         if family is None:
             return False
-        for labels, series in found:
-            family.add(labels, series)
+        for point in metric.data.data_points:
+            family.add(self.describe.labels(heading, point.attributes or {}), _series(point))
+            pause()
         return True
 
     def _remember_exemplars(self, families: Iterable[Family]) -> None:
@@ -257,9 +262,11 @@ class PrometheusReader(MetricReader):
             for labels, series in family.series.items():
                 key = (family.heading.name, labels)
                 known = self._exemplars.get(key, ())
-                if known or series.exemplars:
-                    series.exemplars = known + series.exemplars
-                    remembered[key] = series.exemplars = tuple(series.exemplar_by_bucket().values())
+                numbers, bounds, exemplars = series
+                if known or exemplars:
+                    latest = exemplar_by_bucket((numbers, bounds, known + exemplars))
+                    remembered[key] = exemplars = tuple(latest.values())
+                    family.series[labels] = numbers, bounds, exemplars
         self._exemplars = remembered
 
 
@@ -372,8 +379,7 @@ def _add_ledger(
     if family is None:
         return False
     for values, numbers, exemplars in ledger.read():
-        series = Series(numbers, metric.buckets, tuple(filter(None, exemplars)))
-        family.add(describe.values(heading, metric, values), series)
+        family.add(describe.values(heading, metric, values), (numbers, metric.buckets, exemplars))
         pause()
     return True
 
@@ -387,10 +393,10 @@ def _kind(data: Sum | Gauge | Histogram) -> Kind:
 def _series(point: NumberDataPoint | HistogramDataPoint) -> Series:
     exemplars = tuple(map(_measured, filter(_leads_to_a_trace, point.exemplars))) if point.exemplars else ()
     if isinstance(point, NumberDataPoint):
-        return Series([point.value, point.time_unix_nano / 1e9], exemplars=exemplars)
+        return (point.value, point.time_unix_nano / 1e9), (), exemplars
     # Its lowest and highest measurement are in neither format.
-    numbers = [float(point.sum), math.inf, -math.inf, *point.bucket_counts]
-    return Series(numbers, tuple(point.explicit_bounds), exemplars)
+    numbers = (float(point.sum), math.inf, -math.inf, *point.bucket_counts)
+    return numbers, tuple(point.explicit_bounds), exemplars
 
 
 def _leads_to_a_trace(exemplar: SdkExemplar) -> bool:

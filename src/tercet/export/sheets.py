@@ -78,21 +78,22 @@ class Sheet:
         self._parts: list[bytes] = []
         self.records = Records(self._parts.append)
 
-    def add(self, families: Iterable[Family]) -> None:
-        """Write all that families have measured, without its exemplars."""
+    def add(self, families: Iterable[Family], pause: Callable[[], object] = lambda: None) -> None:
+        """Write all that families have measured, without its exemplars; pause after each series."""
         for family in families:
             if family.heading.kind == "info":
                 continue
-            for labels, series in family.series.items():
-                self.records.series(family.heading, labels, series.bounds, series.numbers)
+            for labels, (numbers, bounds, _) in family.series.items():
+                self.records.series(family.heading, labels, bounds, numbers)
+                pause()
 
     def add_exemplars(self, families: Iterable[Family]) -> None:
         """Write the latest exemplars of families."""
         found = [
             (exemplar[1], family.heading, labels, exemplar)
             for family in families
-            for labels, series in family.series.items()
-            for exemplar in series.exemplars
+            for labels, (_, _, exemplars) in family.series.items()
+            for exemplar in exemplars
         ]
         for _, heading, labels, exemplar in heapq.nlargest(MOST_EXEMPLARS, found, key=lambda each: each[0]):
             self.records.exemplars(heading, labels, [exemplar])

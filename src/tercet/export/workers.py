@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from tercet.declare.metric import Metric, Values
 from tercet.declare.pace import Pace
 from tercet.export import native
-from tercet.export.exposition import Exposition, Heading, Series
+from tercet.export.exposition import Exposition, Heading
 from tercet.export.outage import say
 from tercet.export.shared import (
     COLLECTED,
@@ -303,8 +303,9 @@ def _add_other(exposition: Exposition, other: Other, pause: Callable[[], object]
     for heading, labels, exemplars in other.exemplars:
         family = exposition.open(heading)
         series = family.series.get(labels) if family is not None else None
-        if series is not None:
-            series.exemplars += exemplars
+        if family is not None and series is not None:
+            numbers, bounds, own = series
+            family.series[labels] = numbers, bounds, own + exemplars
 
 
 def _add(exposition: Exposition, entry: Entry, number: int | None = None) -> None:
@@ -312,7 +313,7 @@ def _add(exposition: Exposition, entry: Entry, number: int | None = None) -> Non
     family = exposition.open(heading)
     if family is not None:
         text = _signed(labels, number) if number is not None and _is_of_each(heading) else labels
-        family.add(text, Series(list(numbers), bounds))
+        family.add(text, (tuple(numbers), bounds, ()))
 
 
 def _within_limits(exposition: Exposition, entry: Entry) -> Entry:

@@ -28,7 +28,7 @@ from starlette.routing import Mount, Route
 
 from tercet.errors import SetupError
 from tercet.export import prometheus
-from tercet.export.exposition import Exposition, Heading, Series
+from tercet.export.exposition import Exposition, Heading
 from tercet.export.prometheus import PrometheusApp, PrometheusReader, respond, start_server
 
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
@@ -217,7 +217,7 @@ def test_numbers_that_are_not_finite():
     """NaN and the infinities are written as both formats want them."""
     exposition = Exposition()
     for name, value in (("a", math.nan), ("b", math.inf), ("c", -math.inf)):
-        exposition.open(Heading(name, "gauge")).add("", Series([value, 0.0]))
+        exposition.open(Heading(name, "gauge")).add("", ((value, 0.0), (), ()))
     text = exposition.render(openmetrics=True)
     assert [line for line in text.splitlines() if line[0] != "#"] == ["a NaN", "b +Inf", "c -Inf"]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.export.exposition import Exposition, Heading, Series
+from tercet.export.exposition import Exposition, Heading
 from tercet.export.sheets import MOST_EXEMPLARS, START, Reading, Records, Sheet, header
 
 ORDERS = Heading("orders", "counter", "Orders processed.", "", "last")
@@ -30,9 +30,9 @@ def read(data):
 
 
 SHEET = sheet_of(
-    (Heading("target", "info"), {'service_name="shop"': Series([1.0])}),
-    (ORDERS, {'status="paid"': Series([2.0], (), ((1.0, 7, 2**127, 2**63),)), "": Series([0.5])}),
-    (WAITED, {"": Series([3.0, math.inf, 4.0, 1.0, 2.0], (0.5,))}),
+    (Heading("target", "info"), {'service_name="shop"': ((1.0,), (), ())}),
+    (ORDERS, {'status="paid"': ((2.0,), (), ((1.0, 7, 2**127, 2**63),)), "": ((0.5,), (), ())}),
+    (WAITED, {"": ((3.0, math.inf, 4.0, 1.0, 2.0), (0.5,), ())}),
 )
 
 
@@ -51,7 +51,7 @@ def test_what_is_written_comes_back():
 def test_any_text_and_number_comes_back(labels, help_text, numbers):
     """Whatever users have put into labels."""
     heading = Heading("a", "gauge", help_text)
-    ((found, text, _, places),) = read(sheet_of((heading, {labels: Series(numbers)}))).series
+    ((found, text, _, places),) = read(sheet_of((heading, {labels: (tuple(numbers), (), ())}))).series
     assert (found, text, list(places)) == (heading, labels, numbers)
 
 
@@ -100,5 +100,5 @@ def test_a_sheet_that_is_cut_off_is_an_error(length):
 def test_the_latest_exemplars_are_told_of():
     """There are limits to what anybody follows."""
     exemplars = tuple((float(n), n, 1, 1) for n in range(MOST_EXEMPLARS + 10))
-    found = read(sheet_of((ORDERS, {"": Series([1.0], (), exemplars)}))).exemplars
+    found = read(sheet_of((ORDERS, {"": ((1.0,), (), exemplars)}))).exemplars
     assert min(measured[1] for *_, each in found for measured in each) == 10
