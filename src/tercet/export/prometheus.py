@@ -350,7 +350,9 @@ def _heading(name: str, unit: str, help_text: str, kind: Kind, across: Across) -
         raise ValueError("its name holds no letter or digit that a Prometheus name may contain")
     unit = "ratio" if kind == "gauge" and unit == "1" else unit_name(unit)
     translated = translated.removesuffix("_total") if kind == "counter" else translated
-    return Heading(translated, kind, _encodable(help_text), unit, across)
+    # Never empty: `promtool check metrics` asks for it.
+    help_text = _encodable(help_text) or f"The instrument {_encodable(name)} has no description."
+    return Heading(translated, kind, help_text, unit, across)
 
 
 def _reserved(heading: Heading) -> str:

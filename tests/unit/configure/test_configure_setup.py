@@ -391,3 +391,70 @@ print(TercetDistro().settings, type(trace.get_tracer_provider()).__name__)
     )
     assert out == ["None ProxyTracerProvider"]
     assert warned == []
+
+
+AS_A_WORKER = """
+sys.modules["gunicorn.arbiter"] = sys  # as it is in a worker of gunicorn's
+handle = setup_observability("orders", workers_directory="shared", workers_interval=60, **off)
+"""
+
+
+def test_a_worker_that_is_scraped_shares_what_it_counts(run, tmp_path):
+    """From when it serves, and not before: its supervisor sets itself up in the same way."""
+    out, warned = run(
+        AS_A_WORKER
+        + """
+handle.metrics_app()
+print(os.path.exists("shared"))
+handle.begin()
+handle.begin()
+print(sorted(path.partition(".")[2] for _, _, paths in os.walk("shared") for path in paths))
+"""
+    )
+    assert (out, warned) == (["False", "['', 'numbers']"], [])
+
+
+@pytest.mark.parametrize(
+    ("why", "program"),
+    [
+        ("nobody scrapes", AS_A_WORKER + "handle.begin()"),
+        (
+            "nobody supervises",
+            AS_A_WORKER + "del sys.modules['gunicorn.arbiter']\nhandle.metrics_app()\nhandle.begin()",
+        ),
+        ("it is off", AS_A_WORKER.replace('"shared"', '"off"') + "handle.metrics_app()\nhandle.begin()"),
+        ("it has ended", AS_A_WORKER + "handle.metrics_app()\nhandle.shutdown()\nhandle.begin()"),
+    ],
+)
+def test_nothing_is_shared_where_nobody_needs_it(run, tmp_path, why, program):
+    """A service touches no disk for it."""
+    _, warned = run(program)
+    assert (warned, list(tmp_path.iterdir())) == ([], []), why
+
+
+def test_an_app_that_is_made_late_shares_as_well(run, tmp_path):
+    """In the middle of serving, for example by its first request."""
+    run(AS_A_WORKER + "handle.begin()\nhandle.metrics_app()")
+    assert len(list(tmp_path.glob("shared/*/*.numbers"))) == 1
+
+
+def test_a_directory_that_cannot_be_used_is_a_warning(run, tmp_path):
+    """And the worker is scraped for itself."""
+    (tmp_path / "shared").mkdir(mode=0o777)
+    (tmp_path / "shared").chmod(0o777)
+    _, warned = run(AS_A_WORKER + "handle.metrics_app()\nhandle.begin()")
+    (line,) = warned
+    assert "TERCET_WORKERS_DIRECTORY" in line
+    assert "this user alone" in line
+
+
+def test_a_port_that_somebody_else_has_is_named_once(run):
+    """It is tried again as long as the worker lives, for that one may go."""
+    taken = """
+import socket
+taken = socket.create_server(("127.0.0.1", 0))
+port = taken.getsockname()[1]
+"""
+    asked = AS_A_WORKER.replace("60", "60, prometheus_port=port")
+    _, warned = run(taken + asked + "handle.begin()\nhandle.serve_prometheus()\nhandle.serve_prometheus()")
+    assert [("PROMETHEUS_PORT" in line) for line in warned] == [True]

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.metrics import Observation
-from opentelemetry.sdk.metrics import Histogram, MeterProvider
+from opentelemetry.sdk.metrics import Histogram, MeterProvider, TraceBasedExemplarFilter
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 from opentelemetry.sdk.metrics.view import (
     ExplicitBucketHistogramAggregation,
@@ -20,15 +20,24 @@ from opentelemetry.sdk.metrics.view import (
     View,
 )
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
+    NonRecordingSpan,
+    SpanContext,
+    TraceFlags,
+    set_span_in_context,
+)
 from prometheus_client import parser as classic_parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
+from tercet.declare.metric import Metric
+from tercet.emit.ledger import build_ledger
 from tercet.errors import SetupError
 from tercet.export import prometheus
 from tercet.export.exposition import Exposition, Heading
+from tercet.export.metered import LeanMeterProvider
 from tercet.export.prometheus import PrometheusApp, PrometheusReader, respond, start_server
 
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
@@ -311,6 +320,38 @@ def test_any_label_value_and_help_survive_the_round_trip(value, description):
     assert [sample.labels for sample in samples(reader)] == [expected]
 
 
+def test_values_that_are_equal_keep_their_types():
+    """What is remembered of labels does not take True for 1."""
+    reader, meter = metered()
+    for number, value in enumerate((1, True, 1.0, "1", (1,), (True,))):
+        meter.create_counter(f"c{number}").add(1, {"a": value})
+    assert [sample.labels["a"] for sample in samples(reader)] == ["1", "true", "1.0", "1", "[1]", "[true]"]
+
+
+def test_a_clash_of_ledgers_costs_the_later_one(caplog):
+    """Declared metrics are held to the same rule."""
+    reader = PrometheusReader()
+    provider = LeanMeterProvider([reader], Resource({}), TraceBasedExemplarFilter(), [])
+    for kind in ("counter", "gauge"):
+        provider.get_meter(kind).take(build_ledger(Metric("a.total", kind, "", "")))
+    first, second = (ledger for ledger in reader.ledgers())
+    first.add(1, (), INVALID_SPAN_CONTEXT)
+    second.set(2, ())
+    assert values(reader) == {("a_total",): 1}
+    assert "a.total" in caplog.text
+
+
+def test_texts_that_are_remembered_are_limited(monkeypatch):
+    """Labels of instruments without limits do not fill the memory."""
+    monkeypatch.setattr(prometheus.Describer, "_MOST", 3)
+    reader, meter = metered()
+    orders = meter.create_counter("orders")
+    for number in range(5):
+        orders.add(1, {"number": number})
+    assert [sample.labels["number"] for sample in samples(reader)] == list("01234")
+    assert len(reader.describe._texts) <= 3
+
+
 def test_values_that_are_no_text_become_json():
     """Booleans, numbers and lists read as they do over OTLP."""
     reader, meter = metered()
@@ -531,6 +572,33 @@ def test_the_app_lives_and_dies_with_its_server():
     """A server that speaks the lifespan protocol to it gets its answers."""
     events = ("lifespan.startup", "lifespan.shutdown")
     assert converse(PrometheusApp(Fixed()), "lifespan", *events) == [f"{event}.complete" for event in events]
+
+
+def test_a_wsgi_server_is_answered_too():
+    """For gunicorn's own workers, Flask and Django."""
+    said = []
+    environ = {"REQUEST_METHOD": "GET", "HTTP_ACCEPT": "application/openmetrics-text"}
+    body = PrometheusApp(Fixed()).wsgi(environ, lambda status, headers: said.append((status, dict(headers))))
+    ((status, headers),) = said
+    assert (status, headers["Content-Type"], body) == ("200 OK", OPENMETRICS, [b"openmetrics"])
+
+
+def test_too_many_scrapes_of_a_wsgi_server_are_refused():
+    """As those of any other door are."""
+    app, held, said = PrometheusApp(reader := Held()), [], []
+
+    def ask():
+        held.append(app.wsgi({"REQUEST_METHOD": "GET"}, lambda status, _: said.append(status)))
+
+    threads = [threading.Thread(target=ask) for _ in range(prometheus.SCRAPES_AT_ONCE)]
+    for thread in threads:
+        thread.start()
+        assert reader.entered.acquire(timeout=10)
+    ask()
+    reader.released.set()
+    for thread in threads:
+        thread.join()
+    assert [status[:3] for status in said] == ["503"] + ["200"] * prometheus.SCRAPES_AT_ONCE
 
 
 def test_the_app_refuses_websockets():
