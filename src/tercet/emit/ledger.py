@@ -29,6 +29,7 @@ MOST_SERIES = 2_000
 #: Where the trace flags stand in the ids of a span, which are a tuple.
 _FLAGS: Final = 3
 
+
 def private(metric: Metric, values: Values | None, count: int) -> Numbers:
     """Keep numbers in this process alone."""
     return [0] * count
