@@ -19,6 +19,7 @@ _WRITTEN: Mapping[str, Callable[[float], str]] = {
     "times": lambda value: f"{value:.1f} times",
     "share": lambda value: f"{value * 100:.0f} %",
     "seconds": lambda value: f"{value:.2f} s",
+    "milliseconds": lambda value: f"{value * 1000:.1f} ms",
     "megabytes": lambda value: f"{value:.0f} MB",
     "items": lambda value: f"{value:,.0f}",
 }
@@ -33,7 +34,7 @@ class Bar:
         value: The figure; None where this run did not measure it.
         must: What it has to reach; None where nothing is asked.
         aim: What it should reach; None where there is nothing beyond.
-        unit: ratio, times, share, seconds, megabytes or items.
+        unit: ratio, times, share, seconds, milliseconds, megabytes or items.
         at_least: Whether more is better.
     """
 
@@ -104,6 +105,11 @@ def _of_exporter(results: Results) -> Iterator[Bar]:
     for items in ("spans", "logs"):
         ratio = statistics.median(d["encoding"][items]["ratio"]) if d else None
         yield Bar(f"(d) encoding of {items}, upstream's time ÷ ours", ratio, 4, 6, "times", at_least=True)
+    scrape = d.get("scrape", {})
+    ratio, sdk_ratio = (statistics.median(scrape[of]) if scrape else None for of in ("ratio", "sdk_ratio"))
+    yield Bar("(d) scrape of declared metrics, our time ÷ upstream's", ratio, 0.5, 0.2)
+    yield Bar("(d) scrape of the SDK's instruments, our time ÷ upstream's", sdk_ratio, 0.5, None)
+    yield Bar("(d) an event loop held up by a scrape", figures.held_up(scrape), 0.005, 0.002, "milliseconds")
     for signal in SIGNALS:
         yield from _of_saturation(signal, d.get(f"saturation of {signal}"))
 

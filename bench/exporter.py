@@ -1,4 +1,4 @@
-"""(d) The exporter: what encoding costs beside upstream's, and what becomes of more than it can deliver."""
+"""(d) What encoding and a scrape cost beside upstream's, and what becomes of more than can be delivered."""
 
 from bench.counter import receiver
 from bench.process import run_json
@@ -14,9 +14,11 @@ SHARE = 0.9
 
 
 def measure(seconds: float) -> dict[str, Sample]:
-    """Measure the encoder, then saturation by signal; each trial offers for so many seconds."""
+    """Measure the encoder, a scrape, then saturation by signal; each trial offers for so many seconds."""
     tell("exporter: encoding")
     found = {"encoding": run_json([MAIN.python, "-m", "bench.encoding"], {})}
+    tell("exporter: a scrape")
+    found["scrape"] = run_json([MAIN.python, "-m", "bench.scraping"], {})
     for signal in SIGNALS:
         found[f"saturation of {signal}"] = saturate(signal, seconds)
     return found

@@ -1,6 +1,7 @@
 """What follows from the samples: medians, taxes over bare, and shares of what was delivered."""
 
-from collections.abc import Iterable
+import statistics
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bench.rounds import Sample, Samples, median
@@ -84,6 +85,13 @@ def unaccounted(trials: Iterable[Sample]) -> int:
 def dropped(trial: Sample) -> int:
     """Count what the exporter says that it has dropped; the SDK's says nothing."""
     return sum(trial.get("dropped", {}).values())
+
+
+def held_up(scrape: Mapping[str, Any]) -> float | None:
+    """Say for how long a scrape holds an event loop up, beyond what the machine does by itself."""
+    if not scrape:
+        return None
+    return max(0.0, statistics.median(scrape["held_up"]) - statistics.median(scrape["idle"]))
 
 
 def minus(much: float | None, little: float | None) -> float | None:

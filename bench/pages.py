@@ -59,6 +59,8 @@ def _exporter(results: Results) -> Iterator[str]:
     yield "\n## (d) Exporter\n"
     yield "Encoding of server spans with ten attributes and of log records with four, in batches of 512:\n"
     yield table.encoding_table(results)
+    yield "\nA scrape of 10,000 lines, half of them of histograms, and an event loop meanwhile:\n"
+    yield table.scrape_table(results)
     yield "\nOne process that does nothing but emit; what the SDK drops it does not count, by default:\n"
     yield table.saturation_table(results)
 

@@ -1,7 +1,8 @@
 """Results as Markdown: pure functions from figures to tables."""
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from bench import figures
 from bench.bars import bars
@@ -119,6 +120,26 @@ def encoding_table(results: Results) -> str:
     )
     head = ("", "tercet, µs an item", "upstream, µs an item", "ratio", "decode to the same messages")
     return table(head, rows)
+
+
+def scrape_table(results: Results) -> str:
+    """Show the scrapes of part (d)."""
+    found = results["d"]["scrape"]
+    rows = (
+        [name, number(statistics.median(found[took]) * 1000, 1), *_waited(found, waited)]
+        for name, took, waited in (
+            ("tercet, declared metrics", "declared", "held_up"),
+            ("tercet, the SDK's instruments", "ours", None),
+            ("upstream, the SDK's instruments", "theirs", "held_up_by_theirs"),
+        )
+    )
+    return table(("", "ms a scrape", "longest turn of the loop, ms", "without a scrape, ms"), rows)
+
+
+def _waited(found: Mapping[str, Any], of: str | None) -> list[str]:
+    if of is None:
+        return ["-", "-"]
+    return [number(statistics.median(found[each]) * 1000, 1) for each in (of, "idle")]
 
 
 def saturation_table(results: Results) -> str:

@@ -57,6 +57,16 @@ def results() -> dict[str, Any]:
         "c": {'`setup_observability("orders")`': [{"seconds": 0.3, "megabytes": 41.0}]},
         "d": {
             "encoding": {"spans": encoded, "logs": encoded},
+            "scrape": {
+                "declared": [0.02],
+                "ours": [0.05],
+                "theirs": [0.2],
+                "ratio": [0.1],
+                "sdk_ratio": [0.25],
+                "idle": [0.001],
+                "held_up": [0.004],
+                "held_up_by_theirs": [0.03],
+            },
             "saturation of traces": saturated,
             "saturation of logs": saturated,
         },

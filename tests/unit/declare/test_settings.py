@@ -56,6 +56,8 @@ SAMPLES = {
     "duration_buckets": ((1, 2), "0.1,0.2", (0.1, 0.2), "[1, 2]", (1.0, 2.0), "2,1", "2,1"),
     "prometheus_host": ("::1", "0.0.0.0", "0.0.0.0", "'h'", "h", 5, None),
     "prometheus_port": (1, "2", 2, "3", 3, 70_000, "x"),
+    "workers_directory": ("a", "b", "b", "'c'", "c", None, None),
+    "workers_interval": (2, "3", 3.0, "4", 4.0, "x", "soon"),
     "log_level": ("debug", "warn", "WARNING", "'ERROR'", "ERROR", "LOUD", "LOUD"),
     "log_levels": ({"a": "DEBUG"}, "b=info", {"b": "INFO"}, "{c = 'error'}", {"c": "ERROR"}, "x", "a=LOUD"),
     "log_format": ("json", "text", "text", "'off'", "off", "xml", "xml"),
