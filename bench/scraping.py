@@ -1,4 +1,4 @@
-"""What a scrape of ten thousand lines takes, by tercet and upstream's exporter, and whom it holds up, as JSON.
+"""What a scrape of ten thousand lines takes by tercet and upstream's exporter, and whom it holds up, as JSON.
 
 Both are scraped in turns, with the same counters and histograms. Upstream's are the SDK's; tercet's are
 declared ones, and the SDK's as well, as other libraries bring them. Meanwhile an event loop turns: for each

@@ -28,6 +28,7 @@ SERVERS: dict[str, tuple[str, ...]] = {
     "gunicorn --preload": (*ASGI, "--preload"),
     "gunicorn sync": (*GUNICORN, "wsgi_scraped:app"),
     "gunicorn sync --preload": (*GUNICORN, "wsgi_scraped:app", "--preload"),
+    "gunicorn gevent": (*GUNICORN, "wsgi_scraped:app", "-k", "gevent"),
     "gunicorn gthread": (*GUNICORN, "wsgi_scraped:app", "-k", "gthread", "--threads", "4"),
 }
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}

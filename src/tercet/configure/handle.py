@@ -181,13 +181,17 @@ class Observability:
         """Take note that this process serves: so it is no supervisor of others that do."""
         if not self._serves and not self.is_shut_down and self._pipeline is not None:
             self._serves = True
+            if self.prometheus_port is not None:
+                self._prometheus_reader()
             self._share()
             self.serve_prometheus()
+            if self._workers is not None:
+                self._workers.at_each_look = self.serve_prometheus
 
     def _share(self) -> None:
         """Let each worker answer a scrape for all, where several serve and somebody scrapes."""
         reader, base = self._prometheus, self.settings.workers_directory
-        if reader is None or not self._serves or base == "off" or not is_worker():
+        if reader is None or reader.workers or not self._serves or base == "off" or not is_worker():
             return
         directory = workers_directory(base, self.settings.service_name)
         try:
@@ -195,13 +199,12 @@ class Observability:
             workers = Workers(directory, interval, reader.describe, reader.publish, move)
         except (OSError, RuntimeError) as error:
             logger.warning(
-                "workers_directory (TERCET_WORKERS_DIRECTORY) must be a directory of this user alone, "
-                "got %r: %s. Choose another; until then each worker is scraped for itself.",
+                "workers_directory (TERCET_WORKERS_DIRECTORY) must be a place for directories of this user, "
+                "got %r: %s. Choose another; until then, a scrape shows one worker alone.",
                 str(directory.parent),
                 error,
             )
             return
-        workers.at_each_look = self.serve_prometheus
         self._workers = reader.workers = workers
 
     def _move_ledgers(self, memory: Memory) -> None:

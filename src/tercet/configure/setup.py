@@ -210,7 +210,9 @@ def _install(pipeline: Pipeline, edges: Edges, handle: Observability) -> None:
     logs.install(pipeline.log_stream)
     install_edges(edges)
     gunicorn.install(handle.begin)
-    if not is_server_program() and not is_started_by_another():
+    if is_started_by_another():
+        handle.begin()
+    elif not is_server_program():
         handle.serve_prometheus()
 
 

@@ -90,10 +90,10 @@ class AsgiEdge:
         """Run `app` for one request, and observe it."""
         # Not a coroutine itself: each one on the way costs the request whenever it waits for something.
         claim(scope)
-        if self._excludes(scope):
-            return _run_excluded(app, scope, receive, send)
         if self._begin:
             self._begin_to_serve()
+        if self._excludes(scope):
+            return _run_excluded(app, scope, receive, send)
         return self._run(app, scope, receive, send)
 
     def _excludes(self, scope: Scope) -> bool:

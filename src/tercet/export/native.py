@@ -23,6 +23,7 @@ def _original(module: ModuleType, name: str) -> Any:
 
 Lock: Callable[[], Any] = _original(_thread, "allocate_lock")
 SimpleQueue = _original(queue, "SimpleQueue")
+sleep: Callable[[float], None] = _original(time, "sleep")
 RLock: Callable[[], Any] = _original(_thread, "RLock")
 _start_new_thread: Callable[..., int] = _original(_thread, "start_new_thread")
 

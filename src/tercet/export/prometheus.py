@@ -43,6 +43,7 @@ from tercet.declare.metric import METRICS, Across, Kind, Values
 from tercet.declare.metric import Metric as Declared
 from tercet.declare.names import label_name, metric_name, unit_name
 from tercet.errors import SetupError
+from tercet.export import native
 from tercet.export.exposition import (
     Exposition,
     Family,
@@ -75,6 +76,7 @@ _POLL_SECONDS = 0.1  # how long close() may take
 _PLAIN_TEXT = ("Content-Type", "text/plain; charset=utf-8")
 _NEVER_STORED = ("Cache-Control", "no-store")
 _GZIP_LEVEL = 1  # repetitive text: higher levels cost three times the time for a tenth of the bytes
+_TRACE = 2  # where it stands in what is remembered of a measurement
 _TARGET = Heading("target", "info", "What is scraped: its resource.")
 _OVERFLOW = {"otel.metric.overflow": True}
 # Attributes and metrics whose names begin so speak of a single process.
@@ -282,7 +284,8 @@ class Breath:
         """Pause, if it is time to."""
         if time.perf_counter() > self._next:
             # Not for nothing: a thread that only lets go has the interpreter back before another one wakes.
-            time.sleep(self._SECONDS)
+            # And not gevent's, whose other greenlets would find locks taken by their own thread.
+            native.sleep(self._SECONDS)
             self._next = time.perf_counter() + self._EVERY
 
 
@@ -380,7 +383,8 @@ def _add_ledger(
     family = exposition.open(heading)
     if family is None:
         return False
-    for values, numbers, exemplars in ledger.read():
+    for values, numbers, measured in ledger.read():
+        exemplars = tuple(each for each in measured if each[_TRACE]) if measured else ()
         family.add(describe.values(heading, metric, values), (numbers, metric.buckets, exemplars))
         pause()
     return True

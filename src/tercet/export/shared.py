@@ -289,14 +289,25 @@ def _take_lock_within(path: Path, deadline: float) -> int:
             time.sleep(_LOOK_AGAIN_SECONDS)
 
 
+def make_trusted(directory: Path) -> None:
+    """Make a directory in which nobody else but the system's own user has a say.
+
+    Raises:
+        OSError: There is none of that kind, or somebody else has made it.
+    """
+    if fcntl is None:
+        raise OSError(errno.ENOSYS, "this system has no locks for its files", str(directory))
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_uid not in {os.geteuid(), 0}:
+        raise PermissionError(errno.EACCES, "somebody else has made it", str(directory))
+
+
 def make_private(directory: Path) -> None:
     """Make a directory that this user alone reads and writes.
 
     Raises:
         OSError: There is none of that kind, or somebody else can read or write it.
     """
-    if fcntl is None:
-        raise OSError(errno.ENOSYS, "this system has no locks for its files", str(directory))
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:

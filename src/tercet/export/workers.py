@@ -35,6 +35,7 @@ from tercet.export.shared import (
     Retired,
     locked,
     make_private,
+    make_trusted,
     remove,
     say_what_is_odd,
     take_lock,
@@ -46,7 +47,7 @@ Memory = Callable[[Metric, Values | None, int], Any]
 _NAME = re.compile(r"(\d+)-(\d+)-[0-9a-f]{8}")
 _DIRECTORY = re.compile(r"(\d+)-(\d+)-[0-9a-f]{12}")
 _LOCK, _RETIRED = "lock", "retired"
-_JOIN_SECONDS = 1.0
+_JOIN_SECONDS = 5.0
 # How often to look for all files while others fold them.
 _ATTEMPTS = 20
 # Series of one metric that are remembered of ended workers; more are one, so that the total stays.
@@ -100,24 +101,31 @@ class Workers:
         self._move = move
         self._founder = os.getpid()
         self._retired = Retired(directory / _RETIRED)
+        self._renewing = native.RLock()
+        self._pid = 0
         self._own: Own | None = None
         self._known: dict[str, Other] = {}
         self._held: dict[str, int] = {}
         self._full = Pace()
-        make_private(directory.parent)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._free)
+        make_trusted(directory.parent)
         _sweep(directory)
         self._begin()
         move(self.memory)
 
     def _begin(self) -> None:
         """Become a worker."""
-        self._pid = os.getpid()
         # No lock of both kinds at once: a request that counts waits for no scrape.
         self._writing, self._reading = native.RLock(), native.RLock()
         self._elsewhere: list[tuple[Heading, str, tuple[float, ...], list[float]]] = []
         self._stopped = native.Event()
         self._own = self._join()
+        self._pid = os.getpid()
         native.start_thread(self._look_after, "tercet-workers")
+
+    def _free(self) -> None:
+        self._renewing = native.RLock()
 
     def _join(self) -> Own:
         make_private(self._directory)
@@ -127,8 +135,12 @@ class Workers:
 
     def _renew_in_a_child(self) -> None:
         # Asked each time: ledgers may need their memory before any hook of ours runs in a child.
-        if self._pid == os.getpid():
-            return
+        if self._pid != os.getpid():
+            with self._renewing:
+                if self._pid != os.getpid():
+                    self._renew()
+
+    def _renew(self) -> None:
         if self._own is not None:
             self._own.let_go()
         for other in self._known.values():
@@ -140,6 +152,7 @@ class Workers:
         try:
             self._begin()
         except (OSError, RuntimeError) as error:
+            self._pid = os.getpid()
             say("What this process counts cannot be shared: %s", error)
 
     def memory(self, metric: Metric, values: Values | None, length: int) -> Any:

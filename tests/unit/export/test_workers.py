@@ -346,16 +346,39 @@ def test_it_begins_again_where_somebody_has_tidied_up(directory, start):
 
 def test_what_finds_no_room_is_told_of_with_the_rest(worker, start, monkeypatch, caplog):
     """On a full disk, other workers see a new series at the next look, and no scrape loses it."""
+    worker.count()
+    monkeypatch.setattr(shared, "SIZE", 0)
+    for status in ("late", "later"):
+        worker.take(ORDERS).add(5, (status,), INVALID_SPAN_CONTEXT)
+    worker.reader.publish()
+    monkeypatch.undo()
+    seen = {("orders_total", "late"): 5, ("orders_total", "later"): 5}
+    assert worker.values() == {**COUNTED, **seen}
+    assert start(lambda other: other.values()["orders_total", "later"]).said == 5
+    assert len([each for each in caplog.records if "late: " in each.getMessage()]) == 1
 
-    def work(other):
-        other.count()
-        shared.SIZE = 0
-        other.take(ORDERS).add(5, ("late",), INVALID_SPAN_CONTEXT)
-        other.take(ORDERS).add(5, ("later",), INVALID_SPAN_CONTEXT)
-        other.reader.publish()
 
-    start(work)
-    assert worker.values() == {**COUNTED, ("orders_total", "late"): 5, ("orders_total", "later"): 5}
+def test_a_new_process_becomes_a_worker_of_its_own(directory, start, monkeypatch, caplog):
+    """What happens in a forked child, seen from within; and where it cannot, it counts for itself."""
+    worker = Worker(directory)
+    worker.count()
+    start()
+    assert worker.workers.holds("port")
+    worker.values()
+    pid = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+    worker.workers._free()
+    worker.take(WAITED).record(1, ("other",), INVALID_SPAN_CONTEXT)
+    assert len(files(directory)) == 3
+    worker.workers.close()
+    monkeypatch.setattr(os, "getpid", lambda: pid + 2)
+    monkeypatch.setattr(
+        "tercet.export.workers.Own", lambda *_: (_ for _ in ()).throw(OSError(28, "No space"))
+    )
+    worker.take(WAITED).record(1, ("another",), INVALID_SPAN_CONTEXT)
+    assert "cannot be shared" in caplog.text
+    assert worker.values()["waited_seconds_count", "another"] == 1
+    worker.workers.close()
 
 
 def test_a_metric_without_a_name_is_kept_by_itself(worker, start):
@@ -413,7 +436,7 @@ def test_series_of_the_ended_are_limited(worker, start, monkeypatch):
 @pytest.mark.parametrize("trouble", ["others", "file", "link"])
 def test_a_directory_that_others_can_use_is_refused(tmp_path, trouble):
     """Somebody else may have made it, to read or to write there."""
-    private = tmp_path / "private"
+    private = tmp_path / "1-2-0123456789ab"
     if trouble == "file":
         private.write_text("")
     elif trouble == "link":
@@ -422,7 +445,16 @@ def test_a_directory_that_others_can_use_is_refused(tmp_path, trouble):
     else:
         private.mkdir(mode=0o755)
     with pytest.raises(OSError, match=r"of this user alone|exists"):
-        Worker(private / "1-2-0123456789ab")
+        Worker(private)
+
+
+def test_a_place_that_somebody_else_has_made_is_refused(directory, monkeypatch):
+    """The name of the user's own place can be guessed."""
+    directory.parent.mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(Path, "stat", lambda _: os.stat_result((0o40700, 1, 1, 1, 12345, 0, 0, 0, 0, 0)))
+    with pytest.raises(OSError, match="somebody else"):
+        shared.make_trusted(directory.parent)
 
 
 def test_everything_is_for_this_user_alone(worker, directory):
