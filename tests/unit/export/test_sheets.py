@@ -102,3 +102,26 @@ def test_the_latest_exemplars_are_told_of():
     exemplars = tuple((float(n), n, 1, 1) for n in range(MOST_EXEMPLARS + 10))
     found = read(sheet_of((ORDERS, {"": ((1.0,), (), exemplars)}))).exemplars
     assert min(measured[1] for *_, each in found for measured in each) == 10
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["a", "no kind", "", "", "last"],
+        ["a", "gauge", "", "", "no rule"],
+        [0, 7, []],
+        [3, "labels", []],
+        [0, "labels", [1.0]],
+        [],
+        7,
+    ],
+)
+def test_a_record_that_says_nothing_known_is_an_error(content):
+    """Another version may have written it."""
+    parts = []
+    records = Records(parts.append)
+    records.series(WAITED, "", (), [0.0] * 4)
+    records._record(content, [0.0])
+    data = b"".join(parts)
+    with pytest.raises(ValueError, match="begins no record"):
+        read(header(START + len(data)) + data)

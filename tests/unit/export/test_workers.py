@@ -520,3 +520,40 @@ def test_a_disk_that_takes_nothing_does_not_fail_a_scrape(worker, directory, mon
     assert Child(
         lambda: [worker.take(ORDERS).add(1, ("x",), SAMPLED), worker.values()["orders_total", "x"]]
     ).said
+
+
+def test_a_disk_that_is_full_at_the_start_leaves_nothing_behind(directory, monkeypatch):
+    """And the worker is told so."""
+    monkeypatch.setattr(os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError, match="No space left"):
+        Worker(directory)
+    assert files(directory, ".n*") == []
+
+
+def test_a_worker_waits_for_who_folds(directory, start):
+    """The lock of the directory is held for moments; one that is not free for long is an error."""
+    child = start(lambda other: other.workers.holds("lock"))
+    assert child.said
+    with pytest.raises(BlockingIOError), shared.locked(directory / "lock", seconds=0.05):
+        pass
+    child.kill()
+    with shared.locked(directory / "lock", seconds=0.05):
+        pass
+
+
+def test_an_odd_worker_does_not_cost_the_scrape(worker, start, monkeypatch, caplog):
+    """Whatever goes wrong with the files of one."""
+    shared._odd.__init__()
+    worker.count()
+    start()
+    monkeypatch.setattr(shared.Other, "series", lambda _: 1 / 0)
+    assert worker.values() == COUNTED
+    assert "cannot be read" in caplog.text
+
+
+def test_files_that_go_while_they_are_looked_for_are_left_out(worker, start, directory, monkeypatch):
+    """Somebody removes them by hand."""
+    worker.count()
+    start().kill()
+    monkeypatch.setattr("tercet.export.workers.Other", lambda *_: (_ for _ in ()).throw(FileNotFoundError()))
+    assert worker.values() == COUNTED
