@@ -275,7 +275,7 @@ class PrometheusReader(MetricReader):
 class Breath:
     """Let other threads have their turn now and then: Python alone lets them wait for five milliseconds."""
 
-    _EVERY, _SECONDS = 0.001, 0.00005
+    _EVERY, _SECONDS = 0.002, 0.00005
 
     def __init__(self) -> None:
         self._next = time.perf_counter() + self._EVERY

@@ -12,20 +12,21 @@ it holds: at any moment a sum is in one place, also when the one who folds is ki
 take no lock: where `retired` is still the same after all other files were opened, nothing has moved.
 """
 
+import math
 import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
-from tercet.declare.metric import Metric, Values
+from tercet.declare.metric import Kind, Metric, Values
 from tercet.declare.pace import Pace
 from tercet.export import native
-from tercet.export.exposition import Exposition, Heading
+from tercet.export.exposition import Exposition, FamilyKind, Heading
 from tercet.export.outage import say
 from tercet.export.shared import (
     COLLECTED,
@@ -53,7 +54,8 @@ _ATTEMPTS = 20
 # Series of one metric that are remembered of ended workers; more are one, so that the total stays.
 _MOST_RETIRED = 10_000
 _OVERFLOW = 'otel_metric_overflow="true"'
-_OF_THE_ENDED = ("counter", "histogram")
+_ALL_KINDS: Container[FamilyKind] = get_args(Kind)
+_OF_THE_ENDED: Container[FamilyKind] = ("counter", "histogram")
 _ABANDONED_SECONDS = 60.0
 _MOST_SWEPT = 100
 
@@ -187,7 +189,8 @@ class Workers:
             try:
                 write(self._directory / f"{self._own.name}{COLLECTED}", told)
             except OSError as error:
-                say("Other workers cannot see what this one collects: %s", error)
+                if self._full.allows():
+                    say("Other workers cannot see what this one collects: %s", error)
 
     def add_others(self, exposition: Exposition, pause: Callable[[], object]) -> None:
         """Add what the others have measured, those that have ended included; gauges by their rules."""
@@ -196,8 +199,7 @@ class Workers:
             if self._own is not None:
                 _sign(exposition, self._own.number)
             retired, others = self._see()
-            for entry in retired.series:
-                _add(exposition, entry)
+            _add(exposition, retired.series, pause=pause)
             for other in others:
                 try:
                     _add_other(exposition, other, pause)
@@ -257,12 +259,9 @@ class Workers:
         self._remove(done)  # Whoever folded them was killed before it could.
         ended = [other for other in self._others(done) if not other.is_alive()]
         exposition = Exposition()
-        for entry in retired.series:
-            _add(exposition, entry)
+        _add(exposition, retired.series)
         for other in ended:
-            for entry in other.series():
-                if entry[0].kind in _OF_THE_ENDED:
-                    _add(exposition, _within_limits(exposition, entry))
+            _add(exposition, other.series(), most=_MOST_RETIRED)
         sheet, names = Sheet(), [other.name for other in ended]
         sheet.records.note(folded=names)
         sheet.add(exposition.families)
@@ -308,11 +307,8 @@ class Workers:
 
 
 def _add_other(exposition: Exposition, other: Other, pause: Callable[[], object]) -> None:
-    is_alive = other.is_alive()
-    for entry in other.series():
-        if is_alive or entry[0].kind in _OF_THE_ENDED:
-            _add(exposition, entry, other.number)
-        pause()
+    kinds = _ALL_KINDS if other.is_alive() else _OF_THE_ENDED
+    _add(exposition, other.series(), kinds, number=other.number, pause=pause)
     for heading, labels, exemplars in other.exemplars:
         family = exposition.open(heading)
         series = family.series.get(labels) if family is not None else None
@@ -321,19 +317,26 @@ def _add_other(exposition: Exposition, other: Other, pause: Callable[[], object]
             family.series[labels] = numbers, bounds, own + exemplars
 
 
-def _add(exposition: Exposition, entry: Entry, number: int | None = None) -> None:
-    heading, labels, bounds, numbers = entry
-    family = exposition.open(heading)
-    if family is not None:
-        text = _signed(labels, number) if number is not None and _is_of_each(heading) else labels
-        family.add(text, (tuple(numbers), bounds, ()))
-
-
-def _within_limits(exposition: Exposition, entry: Entry) -> Entry:
-    heading, labels, bounds, numbers = entry
-    family = exposition.open(heading)
-    is_new = family is not None and labels not in family.series and len(family.series) >= _MOST_RETIRED
-    return (heading, _OVERFLOW, bounds, numbers) if is_new else entry
+def _add(
+    exposition: Exposition,
+    entries: Iterable[Entry],
+    kinds: Container[FamilyKind] = _OF_THE_ENDED,
+    *,
+    number: int = 0,
+    most: float = math.inf,
+    pause: Callable[[], object] = lambda: None,
+) -> None:
+    """Add series of a sheet, of each family at most so many; what is shown of each gets a number."""
+    opened = family = None
+    for heading, labels, bounds, numbers in entries:
+        if heading is not opened:
+            opened = heading
+            family = exposition.open(heading) if heading.kind in kinds else None
+        if family is not None:
+            text = _signed(labels, number) if _is_of_each(heading) else labels
+            is_beyond = len(family.series) >= most and text not in family.series
+            family.add(_OVERFLOW if is_beyond else text, (tuple(numbers), bounds, ()))
+        pause()
 
 
 def _sign(exposition: Exposition, number: int) -> None:
