@@ -96,7 +96,8 @@ def observe_delivery(meter: Meter, exporters: Mapping[str, Exporting]) -> None:
     observe(meter.create_observable_counter, EXPORT_CREATED, lambda account: [({}, account.created)])
     observe(meter.create_observable_counter, EXPORT_ITEMS, _outcomes)
     observe(meter.create_observable_up_down_counter, EXPORT_WAITING, lambda account: [({}, account.waiting)])
-    observe(meter.create_observable_up_down_counter, EXPORT_SPOOL, _spooled)
+    # No sum: each worker of a service tells of the same directory.
+    observe(meter.create_observable_gauge, EXPORT_SPOOL, _spooled)
     duration = build_recorder(meter, EXPORT_DURATION)
     for signal, exporter in exporters.items():
         exporter.link.observe = functools.partial(_record, duration, signal)

@@ -122,7 +122,7 @@ EXPORT_DURATION = Metric(
 )
 EXPORT_SPOOL = Metric(
     "tercet.export.spool.size",
-    "up_down_counter",
+    "gauge",
     "By",
     "Bytes that wait on disk, of all processes that share the directory.",
     attributes=("signal",),
