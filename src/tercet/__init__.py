@@ -6,20 +6,29 @@ from tercet.declare.settings import Settings
 from tercet.declare.version import VERSION
 from tercet.emit.asgi import ObservabilityMiddleware
 from tercet.emit.correlation import correlation_id
+from tercet.emit.declared import Counter, Gauge, Histogram, Summary, UpDownCounter
+from tercet.emit.observed import observed
 from tercet.emit.traces import traced
-from tercet.errors import SettingsError, SetupError, TercetError, UnknownSettingError
+from tercet.errors import MetricError, SettingsError, SetupError, TercetError, UnknownSettingError
 
 __version__ = VERSION
 __all__ = [
+    "Counter",
+    "Gauge",
+    "Histogram",
+    "MetricError",
     "Observability",
     "ObservabilityMiddleware",
     "Settings",
     "SettingsError",
     "SetupError",
+    "Summary",
     "TercetError",
     "UnknownSettingError",
+    "UpDownCounter",
     "correlation_id",
     "metrics_app",
+    "observed",
     "setup_observability",
     "traced",
 ]

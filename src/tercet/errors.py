@@ -3,7 +3,8 @@
     TercetError
     ├── SettingsError (ValueError)      a setting has a value that cannot be used
     ├── UnknownSettingError (TypeError) a setting that does not exist
-    └── SetupError (RuntimeError)       the process cannot be set up as asked
+    ├── SetupError (RuntimeError)       the process cannot be set up as asked
+    └── MetricError (ValueError)        a metric is declared or used against its rules
 
 Each message reads `{the name the user typed} must be {rule}, got {value!r}. {How to mend it.}`
 """
@@ -23,3 +24,7 @@ class UnknownSettingError(TercetError, TypeError):
 
 class SetupError(TercetError, RuntimeError):
     """Say why the process cannot be set up as asked."""
+
+
+class MetricError(TercetError, ValueError):
+    """Say which metric is declared or used against its rules, and how to mend it."""

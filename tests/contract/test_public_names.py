@@ -10,15 +10,22 @@ def test_the_names_of_the_front_door():
         sorted(tercet.__all__)
         == tercet.__all__
         == [
+            "Counter",
+            "Gauge",
+            "Histogram",
+            "MetricError",
             "Observability",
             "ObservabilityMiddleware",
             "Settings",
             "SettingsError",
             "SetupError",
+            "Summary",
             "TercetError",
             "UnknownSettingError",
+            "UpDownCounter",
             "correlation_id",
             "metrics_app",
+            "observed",
             "setup_observability",
             "traced",
         ]

@@ -20,6 +20,7 @@ from tercet.declare.settings import Settings
 from tercet.export.exporters import OTLP, build_exporter, exporter_names
 from tercet.export.forked import PeriodicReader
 from tercet.export.metered import LeanMeterProvider
+from tercet.export.views import build_views_of_others
 
 _EXEMPLAR_FILTERS: dict[str, Callable[[], ExemplarFilter]] = {
     "trace_based": TraceBasedExemplarFilter,
@@ -33,7 +34,8 @@ def build_meter_provider(
 ) -> MeterProvider:
     """Make the provider, with a view for each declared metric, whoever emits it."""
     exemplar_filter = _EXEMPLAR_FILTERS[settings.exemplar_filter]()
-    return LeanMeterProvider(readers, resource, exemplar_filter, list(build_views(settings)))
+    views, most_series = list(build_views(settings)), settings.metric_series_limit
+    return LeanMeterProvider(readers, resource, exemplar_filter, views, most_series)
 
 
 def build_metric_readers(settings: Settings) -> list[MetricReader]:
@@ -56,14 +58,20 @@ def _build_exporter(name: str, settings: Settings) -> MetricExporter:
 
 
 def build_views(settings: Settings) -> Iterator[View]:
-    """Hold each declared metric to its buckets and its attributes: hosts and raw paths never get through."""
+    """Hold each metric to its limit, and each declared one to its buckets and its attributes.
+
+    Hosts and raw paths never get through, whoever emits them.
+    """
+    limit = settings.metric_series_limit
     for metric in _with_buckets(settings):
         bounds = metric.buckets
         yield View(
             instrument_name=metric.name,
             attribute_keys=set(metric.attributes),
             aggregation=ExplicitBucketHistogramAggregation(bounds) if bounds else DefaultAggregation(),
+            aggregation_cardinality_limit=limit,
         )
+    yield from build_views_of_others({metric.name for metric in METRICS}, limit)
 
 
 def _with_buckets(settings: Settings) -> Iterator[Metric]:

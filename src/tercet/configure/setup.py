@@ -24,8 +24,10 @@ from tercet.configure.traces import add_processor, build_span_processors, build_
 from tercet.declare.settings import Settings, unknown_variables
 from tercet.emit import gunicorn, logs
 from tercet.emit.propagate import propagate
+from tercet.emit.registry import REGISTRY
 from tercet.errors import SettingsError, SetupError
 from tercet.export.forked import renew_in_children
+from tercet.export.metered import adopt
 from tercet.export.prometheus import PrometheusApp
 
 logger = logging.getLogger("tercet")
@@ -195,6 +197,7 @@ def _install(pipeline: Pipeline, edges: Edges, handle: Observability) -> None:
     for log_processor in pipeline.log_processors:
         pipeline.logger_provider.add_log_record_processor(log_processor)
     if "MeterProvider" in pipeline.adopted:
+        adopt(pipeline.meter_provider, handle.settings.metric_series_limit)
         for reader in pipeline.metric_readers:
             pipeline.meter_provider.add_metric_reader(reader)
     if "TracerProvider" not in pipeline.adopted:
@@ -206,6 +209,8 @@ def _install(pipeline: Pipeline, edges: Edges, handle: Observability) -> None:
     propagate.set_global_textmap(pipeline.propagator)
     renew_in_children(pipeline.providers(), pipeline.metric_readers)
     observe_delivery(metrics.get_meter("tercet"), handle.exporters())
+    declared = pipeline.meter_provider.get_meter("tercet.declared")
+    REGISTRY.bind(declared, raises=handle.settings.raises_metric_errors)
     setup_levels(handle.settings)
     logs.install(pipeline.log_stream)
     install_edges(edges)

@@ -1,17 +1,35 @@
 """A metric as data: its name, kind, unit, help, buckets and the attributes it may carry."""
 
+import math
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
+
+from tercet.errors import MetricError
 
 #: Values of a metric's attributes, in the order of its declaration; None for one that is not there.
 Values = tuple[str | int | None, ...]
-Kind = Literal["counter", "up_down_counter", "gauge", "histogram"]
+Kind = Literal["counter", "up_down_counter", "gauge", "histogram", "summary"]
 #: Which value of a gauge a scrape shows for all workers of a service: the one set last, the sum, the highest,
 #: the lowest, or each, with the number of its worker.
 Across = Literal["last", "sum", "max", "min", "each"]
 
 #: Seconds; the founding document's buckets, from a cache hit to a request nobody waits for.
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+#: Seconds; work that nobody waits for takes longer.
+OPERATION_BUCKETS = (*DURATION_BUCKETS, 30.0, 60.0, 300.0)
+#: The specification's, for what is not measured in seconds.
+DEFAULT_BUCKETS = (0, 5, 10, 25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000)
+#: Series of one metric, unless it or the settings say otherwise.
+MOST_SERIES = 2_000
+#: An attribute's value is cut to so many characters: it names a series, and is kept as long as that.
+LONGEST_VALUE = 200
+
+# https://opentelemetry.io/docs/specs/otel/metrics/api/#instrument-name-syntax and the unit's rule below it.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./-]{0,254}")
+_UNIT = re.compile(r"[ -~]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +43,9 @@ class Metric:
         help: What it means, in one sentence.
         attributes: The only attribute keys its series may carry.
         buckets: The upper bounds of a histogram, in `unit`; empty for other kinds.
+        quantiles: Those of a summary, each from 0 to 1; empty for other kinds.
+        window: Seconds that a summary's quantiles look back; 0 for other kinds.
+        limit: How many series there may be; None for as many as the settings say.
         across: What a scrape shows of a gauge that several workers set; the other kinds are added up.
     """
 
@@ -34,6 +55,9 @@ class Metric:
     help: str
     attributes: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    window: float = 0.0
+    limit: int | None = None
     across: Across = "last"
 
     def named(self, values: Values) -> dict[str, str | int]:
@@ -44,6 +68,81 @@ class Metric:
         """
         pairs = zip(self.attributes, values, strict=True)
         return {key: value for key, value in pairs if value is not None}
+
+    def check(self) -> None:
+        """Hold the declaration to the rules.
+
+        Raises:
+            MetricError: It breaks one; the message says which, and how to mend it.
+        """
+        for is_kept, where, rule, got, mend in self._rules():
+            if not is_kept:
+                raise MetricError(f"{self.name}: {where} must be {rule}, got {got!r}. {mend}")
+
+    def _rules(self) -> Iterator[tuple[bool, str, str, object, str]]:
+        yield (
+            isinstance(self.name, str) and _NAME.fullmatch(self.name) is not None,
+            "name",
+            "a letter, followed by at most 254 letters, digits and _ . - /",
+            self.name,
+            "Write orders.placed.",
+        )
+        is_text = isinstance(self.help, str) and bool(self.help.strip())
+        yield is_text, "help", "a sentence", self.help, "Say what the metric means."
+        is_unit = isinstance(self.unit, str) and _UNIT.fullmatch(self.unit) is not None
+        yield is_unit, "unit", "at most 63 characters of ASCII", self.unit, "Write s, By or {order}."
+        keys = self.attributes
+        yield (
+            isinstance(keys, tuple) and all(map(_is_key, keys)) and len(set(keys)) == len(keys),
+            "attributes",
+            "different keys",
+            keys,
+            'Write attributes=("status", "payment_method").',
+        )
+        bounds = self.buckets
+        is_sorted = all(map(_is_number, bounds)) and all(low < high for low, high in pairwise(bounds))
+        yield (
+            is_sorted,
+            "buckets",
+            "finite upper bounds in ascending order",
+            bounds,
+            "Sort them, and leave out what is there twice; the last bucket is open anyway.",
+        )
+        yield (
+            all(_is_number(quantile) and 0 <= quantile <= 1 for quantile in self.quantiles),
+            "quantiles",
+            "numbers from 0 to 1",
+            self.quantiles,
+            "Write 0.99 for what one in a hundred exceeds.",
+        )
+        is_window = self.kind != "summary" or (_is_number(self.window) and self.window > 0)
+        yield is_window, "window", "seconds above 0", self.window, "Write 600 for ten minutes."
+        is_limit = self.limit is None or (isinstance(self.limit, int) and self.limit > 0)
+        yield is_limit, "limit", "a whole number above 0", self.limit, "Write 500."
+
+
+def overflow_message(name: str, series: int, distinct: Mapping[str, int]) -> str:
+    """Say of a metric that it has no room for more series, and which attribute takes it.
+
+    Args:
+        name: Of the metric.
+        series: How many it has.
+        distinct: How many different values each attribute has.
+    """
+    key = max(distinct, key=lambda each: distinct[each], default="")
+    return (
+        f"Metric {name} has {series} series, its limit; others are counted under otel.metric.overflow. "
+        f"Attribute {key!r} has {distinct.get(key, 0)} different values: measure something bounded instead, "
+        "or raise the limit (TERCET_METRIC_SERIES_LIMIT)."
+    )
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str) and bool(key)
+
+
+def _is_number(number: object) -> bool:
+    return isinstance(number, int | float) and math.isfinite(number)
 
 
 # https://opentelemetry.io/docs/specs/semconv/http/http-metrics/ is the source of names, units and attributes.
@@ -90,6 +189,39 @@ CORRELATION_REPLACED = Metric(
     attributes=("reason",),
 )
 
+# What `@observed` measures. https://opentelemetry.io/docs/specs/semconv/ has nothing for work in
+# general; this follows what it has for each special kind: db.client.operation.duration, and so on.
+OPERATION_DURATION = Metric(
+    "tercet.operation.duration",
+    "histogram",
+    "s",
+    "Duration of what `@observed` marks; the attributes given to it are attributes here, too.",
+    attributes=("operation", "error.type"),
+    buckets=OPERATION_BUCKETS,
+)
+OPERATION_ACTIVE = Metric(
+    "tercet.operation.active",
+    "up_down_counter",
+    "{operation}",
+    "Number of those operations in progress.",
+    attributes=("operation",),
+)
+METRICS_MISUSED = Metric(
+    "tercet.metrics.misused",
+    "counter",
+    "{measurement}",
+    "Measurements that broke the rules of their metric: unknown_attribute is counted without it, others are "
+    "dropped.",
+    attributes=("metric", "reason"),
+)
+METRICS_OVERFLOWED = Metric(
+    "tercet.metrics.overflowed",
+    "counter",
+    "{measurement}",
+    "Measurements that went to the series `otel.metric.overflow`, for their metric has no room for more.",
+    attributes=("metric",),
+)
+
 # How the telemetry itself is doing; `signal` is traces, metrics or logs.
 EXPORT_CREATED = Metric(
     "tercet.export.created",
@@ -132,6 +264,10 @@ METRICS = (
     HTTP_SERVER_ACTIVE,
     HTTP_CLIENT_DURATION,
     CORRELATION_REPLACED,
+    OPERATION_DURATION,
+    OPERATION_ACTIVE,
+    METRICS_MISUSED,
+    METRICS_OVERFLOWED,
     EXPORT_CREATED,
     EXPORT_ITEMS,
     EXPORT_WAITING,

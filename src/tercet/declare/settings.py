@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from tercet.declare import parse
-from tercet.declare.metric import DURATION_BUCKETS
+from tercet.declare.metric import DURATION_BUCKETS, MOST_SERIES
 from tercet.errors import SettingsError, UnknownSettingError
 
 Signal = Literal["traces", "metrics", "logs"]
@@ -25,6 +25,7 @@ CONFIG_FILE = "tercet.toml"
 #: Paths that are asked all day by machines and say nothing about users.
 PROBE_PATHS = ("/health", "/healthz", "/livez", "/live", "/readyz", "/ready", "/metrics", "/metrics/")
 PRODUCTION = frozenset({"production", "prod", "live"})
+DEVELOPMENT = frozenset({"development", "dev", "test", "local"})
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _SECONDS = "Write seconds, for example 5."
 _INTERVAL = parse.number(0.01, 86_400, _SECONDS)
@@ -126,6 +127,8 @@ class Settings:
     metric_temporality: str = _row("cumulative", parse.choice("cumulative", "delta", "lowmemory"), "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", about="cumulative, which Prometheus needs; delta or lowmemory.")
     exemplar_filter: str = _row("trace_based", parse.choice("trace_based", "always_on", "always_off"), "OTEL_METRICS_EXEMPLAR_FILTER", about="Which measurements may become exemplars.")
     duration_buckets: tuple[float, ...] = _row(DURATION_BUCKETS, parse.buckets, "TERCET_DURATION_BUCKETS", about="Upper bounds of the request durations, in seconds.")
+    metric_series_limit: int = _row(MOST_SERIES, parse.whole(1, 1_000_000, "Write 2000."), "TERCET_METRIC_SERIES_LIMIT", about="Series that each metric may have; what is beyond is counted in one more, marked otel.metric.overflow.")
+    metric_errors: str = _row("auto", parse.choice("auto", "raise", "count"), "TERCET_METRIC_ERRORS", about="What breaks the rules of a declared metric: raise an error, count it, or auto: raise where the environment is development, dev, test or local.")
     prometheus_host: str = _row("127.0.0.1", parse.text, "OTEL_EXPORTER_PROMETHEUS_HOST", about="Address that the own Prometheus port listens on.")
     prometheus_port: int | None = _row(None, parse.optional(parse.whole(0, 65_535, "Write 9464.")), "OTEL_EXPORTER_PROMETHEUS_PORT", about="Own Prometheus port; none when unset, unless prometheus is among the metrics exporters (then 9464).")
     workers_directory: str = _row("auto", parse.text, "TERCET_WORKERS_DIRECTORY", about="Directory in which workers of one service share what each of them counts, for a scrape of any; auto: one of this user's in /dev/shm, or among temporary files; off: each speaks for itself.")
@@ -180,6 +183,13 @@ class Settings:
     def production(self) -> bool:
         """Whether this process serves real users."""
         return self.environment.lower() in PRODUCTION
+
+    @property
+    def raises_metric_errors(self) -> bool:
+        """Whether the misuse of a declared metric raises."""
+        if self.metric_errors == "auto":
+            return self.environment.lower() in DEVELOPMENT
+        return self.metric_errors == "raise"
 
     def otlp(self, signal: Signal) -> Otlp:
         """Say where and how `signal` leaves: its own settings over the ones for all signals.

@@ -4,17 +4,29 @@ The SDK makes an object, cleans the attributes and hashes them, sorted, for each
 of its cost. Readers see no difference: `export.metered` turns what is collected here into their data points.
 """
 
+import logging
 import os
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, MutableSequence
+from collections.abc import Callable, Collection, Iterable, Iterator, MutableSequence
+from contextlib import suppress
+from dataclasses import replace
+from math import nan
 from time import time, time_ns
 from typing import Final
 
-from opentelemetry.trace import SpanContext
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext
 
-from tercet.declare.layout import BUCKETS, HIGHEST, LOWEST, SET_AT, TOTAL
-from tercet.declare.metric import Metric, Values
+from tercet.declare.layout import BUCKETS, COUNT, HIGHEST, LOWEST, SET_AT, TOTAL
+from tercet.declare.metric import (
+    LONGEST_VALUE,
+    METRICS_OVERFLOWED,
+    MOST_SERIES,
+    Metric,
+    Values,
+    overflow_message,
+)
+from tercet.emit.sketch import Recent
 
 #: What is remembered of one measurement: value, time in nanoseconds, trace id, span id.
 Measured = tuple[float, int, int, int]
@@ -25,9 +37,10 @@ Memory = Callable[[Metric, Values | None, int], Numbers]
 #: The account that counts from the start of the process; others count from their last collection.
 CUMULATIVE = 0
 OVERFLOW: dict[str, str | int | bool] = {"otel.metric.overflow": True}
-MOST_SERIES = 2_000
 #: Where the trace flags stand in the ids of a span, which are a tuple.
 _FLAGS: Final = 3
+#: The largest number that the wire can say as a whole one.
+_MOST: Final = 2**63 - 1
 
 
 def private(metric: Metric, values: Values | None, count: int) -> Numbers:
@@ -54,7 +67,8 @@ class Cell:
     @property
     def value(self) -> float:
         """The total of a sum or a histogram, the value of a gauge."""
-        return self.numbers[TOTAL]
+        total = self.numbers[TOTAL]
+        return total if -_MOST <= total <= _MOST else float(total)
 
     @property
     def lowest(self) -> float:
@@ -76,6 +90,25 @@ class Cell:
         twin = Cell(list(self.numbers), 0, self.start)
         twin.exemplars = self.exemplars.copy()
         return twin
+
+
+class RecentCell(Cell):
+    """What one series of a summary has measured: sum and count of all, and a sketch of the latest."""
+
+    __slots__ = ("recent",)
+
+    def __init__(self, numbers: Numbers, start: int, recent: Recent) -> None:
+        super().__init__(numbers, 0, start)
+        self.recent = recent
+
+    @property
+    def count(self) -> int:
+        """How many measurements there were."""
+        return int(self.numbers[COUNT])
+
+    def copy(self) -> "RecentCell":
+        """See `Cell`."""
+        return RecentCell(list(self.numbers), self.start, self.recent.copy())
 
 
 class Series:
@@ -102,14 +135,17 @@ class Ledger:
 
     Args:
         metric: As declared.
-        most_series: How many there may be.
+        most_series: How many there may be; what the metric declares goes before.
 
     Attributes:
         metric: As declared.
+        most_series: How many series there may be, besides the one for measurements beyond.
         cumulative: The account that counts from the start of the process; it is always open.
         exemplar_flags: Trace flags of which one must be set for a measurement to become an exemplar; 0 for
             none ever, -1 for each.
         overflowed: Told, once for each measurement or bound series that finds the ledger full.
+        is_told: Whether somebody was told already that it is full.
+        ask: Called before each collection, to bring the values up to date.
     """
 
     #: How many numbers and exemplars a series of the kind has.
@@ -119,8 +155,10 @@ class Ledger:
         self.metric = metric
         self.cumulative = CUMULATIVE
         self.exemplar_flags = 1
-        self.overflowed: Callable[[Ledger, Values], None] = lambda ledger, values: None
-        self._most_series = most_series
+        self.overflowed: Callable[[Ledger], None] = tell_of_overflow
+        self.is_told = False
+        self.ask: Callable[[], None] = lambda: None
+        self.most_series = metric.limit or most_series
         self._memory: Memory = private
         self._accounts = {CUMULATIVE: time_ns()}
         self._series: dict[Values | None, Series] = {}
@@ -147,12 +185,15 @@ class Ledger:
                     moved[place] = number
                 cell.numbers = moved
 
-    def open(self, account: int) -> None:
-        """Count for one more account from now on."""
+    def open(self, account: int, *, so_far: bool = False) -> None:
+        """Count for one more account: from now on, or what is measured so far as well."""
         with self._lock:
+            if account in self._accounts:
+                return
             self._accounts[account] = now = time_ns()
             for values, series in self._series.items():
-                series.cells = {**series.cells, account: self._cell(account, values, now)}
+                cell = series.cells[CUMULATIVE].copy() if so_far else self._cell(account, values, now)
+                series.cells = {**series.cells, account: cell}
 
     def close(self, account: int) -> None:
         """Count for an account no longer."""
@@ -164,25 +205,38 @@ class Ledger:
     def series(self, values: Values, *, is_kept: bool = False) -> Series:
         """Return the series of these attribute values, which stand in the order of the declaration.
 
+        Values are cut to a length that can be kept, and those cut to the same share a series.
+
         Args:
             values: The attribute values; None for one that is not there.
             is_kept: Whether the series shall be there before its first measurement; a bound one always is.
         """
-        known = self._series.get(values)
-        if known is None or (is_kept and not known.is_kept):
-            with self._lock:
-                known = self._make(values)
-                known.is_kept = known.is_kept or is_kept
+        values = self._cleaned(values)
+        with self._lock:
+            is_full = values not in self._series and len(self._series) >= self.most_series
+            key = None if is_full else values
+            if key not in self._series:
+                self._series[key] = Series(self._cells(key), is_kept=False)
+            known = self._series[key]
+            known.is_kept = known.is_kept or is_kept
+        if is_full:  # Without the lock: whoever is told may take others.
+            self.overflowed(self)
         return known
 
-    def _make(self, values: Values) -> Series:
-        is_full = values not in self._series and len(self._series) >= self._most_series
-        key = None if is_full else values
-        if is_full:
-            self.overflowed(self, values)
-        if key not in self._series:
-            self._series[key] = Series(self._cells(key), is_kept=False)
-        return self._series[key]
+    def _cleaned(self, values: Values) -> Values:
+        """Make values that any exporter can write, and that take little to keep.
+
+        It costs only those that are new, or that are not kept as they come.
+        """
+        missing = len(self.metric.attributes) - len(values)
+        return (*map(cleaned, values), *[None] * missing)
+
+    def widen(self, keys: Iterable[str]) -> None:
+        """Let the series carry more attributes; those that there are stay without them."""
+        with self._lock:
+            new = tuple(key for key in keys if key not in self.metric.attributes)
+            self.metric = replace(self.metric, attributes=(*self.metric.attributes, *new))
+            self._series = {self._cleaned(v) if v is not None else None: s for v, s in self._series.items()}
 
     def _cells(self, values: Values | None) -> dict[int, Cell]:
         now = time_ns()
@@ -198,6 +252,20 @@ class Ledger:
     def _emptied(self, numbers: Numbers) -> Numbers:
         return numbers
 
+    def keep_only(self, told: Collection[int]) -> None:
+        """Forget the series that are not among these, told by their `id()`; a counter forgets none."""
+        if self.metric.kind == "counter":
+            return
+        with self._lock:
+            gone = [
+                values
+                for values, series in self._series.items()
+                if id(series) not in told and not series.is_kept
+            ]
+            for values in gone:
+                # Whoever sees the numbers in a memory that is shared shall see that they are no more.
+                self._series.pop(values).cells[CUMULATIVE].numbers[TOTAL] = nan
+
     def distinct(self) -> dict[str, int]:
         """Count the distinct values of each attribute, to see which one makes the series many."""
         with self._lock:
@@ -210,19 +278,24 @@ class Ledger:
 
         All accounts but the cumulative one start again, and leave out what has measured nothing since.
         """
-        for values in list(self._series):
+        self.ask()
+        for values, series in list(self._series.items()):
             with self._lock:  # one by one: no measurement waits for all of them
-                cell = self._take(values, self._series[values], account)
+                cell = self._take(values, series, account)
             if account == CUMULATIVE or self._has_measured(cell):
                 yield OVERFLOW if values is None else self.metric.named(values), cell
 
     def read(self) -> Iterator[tuple[Values | None, tuple[float, ...], tuple[Measured, ...]]]:
         """Walk through the series that `collect` gives, by their values alone, for a third of the cost."""
-        for values in list(self._series):
+        self.ask()
+        for values, series in list(self._series.items()):
             with self._lock:
-                cell = self._series[values].cells[CUMULATIVE]
-                numbers, exemplars = tuple(cell.numbers), tuple(filter(None, cell.exemplars))
+                cell = series.cells[CUMULATIVE]
+                numbers, exemplars = self._told(cell), tuple(filter(None, cell.exemplars))
             yield values, numbers, exemplars
+
+    def _told(self, cell: Cell) -> tuple[float, ...]:
+        return tuple(cell.numbers)
 
     def _take(self, values: Values | None, series: Series, account: int) -> Cell:
         cell = series.cells[account]
@@ -252,6 +325,13 @@ class Sums(Ledger):
                 cell.numbers[TOTAL] += amount
                 if exemplar is not None:
                     cell.exemplars[0] = exemplar
+
+    def reach(self, series: Series, total: float) -> None:
+        """Bring a series to a total that somebody else keeps; one that started anew is added as it is."""
+        with self._lock:
+            step = total - series.cells[CUMULATIVE].numbers[TOTAL]
+            started_anew = step < 0 and self.metric.kind == "counter"
+            self.add_to(series, total if started_anew else step, INVALID_SPAN_CONTEXT)
 
 
 class Gauges(Ledger):
@@ -310,6 +390,33 @@ class Histograms(Ledger):
         return any(cell.numbers[BUCKETS:])
 
 
+class Summaries(Ledger):
+    """The ledger of a summary: sum and count of all measurements, and quantiles of the latest ones."""
+
+    _numbers, _exemplars = 2, 0
+
+    def record(self, value: float, values: Values, ids: SpanContext) -> None:
+        """Record one measurement under these attribute values; it becomes no exemplar."""
+        self.record_to(self._series.get(values) or self.series(values), value, ids)
+
+    def record_to(self, series: Series, value: float, ids: SpanContext) -> None:
+        """Record one measurement in a series."""
+        with self._lock:
+            for cell in series.cells.values():
+                cell.numbers[TOTAL] += value
+                cell.numbers[COUNT] += 1
+                cell.recent.add(value)  # type: ignore[attr-defined] # `_cell` makes no others
+
+    def _cell(self, account: int, values: Values | None, start: int) -> Cell:
+        return RecentCell(self._zeros(account, values), start, Recent(self.metric.window))
+
+    def _told(self, cell: Cell) -> tuple[float, ...]:
+        return (*cell.numbers, *cell.recent.quantiles(self.metric.quantiles))  # type: ignore[attr-defined]
+
+    def _has_measured(self, cell: Cell) -> bool:
+        return bool(cell.numbers[COUNT])
+
+
 def build_ledger(metric: Metric, most_series: int = MOST_SERIES) -> Ledger:
     """Make the ledger of a declared metric."""
     return _LEDGERS[metric.kind](metric, most_series)
@@ -320,4 +427,34 @@ _LEDGERS: dict[str, type[Ledger]] = {
     "up_down_counter": Sums,
     "gauge": Gauges,
     "histogram": Histograms,
+    "summary": Summaries,
 }
+
+
+def cleaned(value: object) -> str | int | None:
+    """Make of anything a value that an attribute can have, cut to what is worth keeping."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and -_MOST <= value <= _MOST:
+        return int(value)
+    try:
+        text = str.__str__(value) if isinstance(value, str) else str(value)
+    except Exception:  # The application's own classes can say no.
+        text = type(value).__name__
+    return text[:LONGEST_VALUE].encode(errors="replace").decode()
+
+
+def tell_of_overflow(ledger: Ledger) -> None:
+    """Count a measurement that found its ledger full, and say so once for each metric."""
+    name = ledger.metric.name
+    OVERFLOWED.add(1, (name,), INVALID_SPAN_CONTEXT)
+    if not ledger.is_told:
+        ledger.is_told = True
+        with suppress(Exception):  # The application's logging may be the trouble.
+            message = overflow_message(name, ledger.most_series, ledger.distinct())
+            logging.getLogger("tercet").warning("%s", message)
+
+
+#: Measurements that found no room; its own overflow is not told, for that would go on for ever.
+OVERFLOWED = Sums(METRICS_OVERFLOWED)
+OVERFLOWED.overflowed = lambda ledger: None

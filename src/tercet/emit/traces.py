@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar, overload
 
 from opentelemetry import trace
@@ -41,9 +41,28 @@ def traced(function_or_name: Any = None, /, **attributes: AttributeValue) -> Any
         function_or_name: The function, or the name of the span; else the function's qualified name is used.
         attributes: Set on each span.
     """
+
+    def around(name: str) -> Around:
+        start = functools.partial(_tracer.start_span, name, attributes=attributes)
+        return lambda: spanning(start())
+
+    return decorated(function_or_name, around)
+
+
+#: What stands around one call of a function: it yields the span, and sees how the call ends.
+Around = Callable[[], AbstractContextManager[Span]]
+
+
+def decorated(function_or_name: Any, around: Callable[[str], Around]) -> Any:
+    """Decorate a function, or return what does, where a name or nothing is given.
+
+    Args:
+        function_or_name: See `traced`.
+        around: From the name of the function to what stands around each of its calls.
+    """
     if function_or_name is None or isinstance(function_or_name, str):
-        return lambda function: _wrapped(function, function_or_name, attributes)
-    return _wrapped(function_or_name, None, {})
+        return lambda function: _wrapped(function, function_or_name, around)
+    return _wrapped(function_or_name, None, around)
 
 
 def record_error(span: Span, error: BaseException) -> None:
@@ -55,26 +74,28 @@ def record_error(span: Span, error: BaseException) -> None:
         span.record_exception(error)
 
 
-def _wrapped(function: Any, name: str | None, attributes: dict[str, Any]) -> Any:
+def _wrapped(function: Any, name: str | None, around: Callable[[str], Around]) -> Any:
     if isinstance(function, staticmethod | classmethod):
-        return type(function)(_wrapped(function.__func__, name, attributes))
+        return type(function)(_wrapped(function.__func__, name, around))
     qualified = getattr(function, "__qualname__", type(function).__qualname__)
-    span_name = name or qualified.replace("<locals>.", "")
-    start = functools.partial(_tracer.start_span, span_name, attributes=attributes)
+    begin = around(name or qualified.replace("<locals>.", ""))
+    # An object that can be called is what its class says.
+    body = function if hasattr(function, "__qualname__") else getattr(function, "__call__", function)  # noqa: B004
     for is_kind, wrap in (
         (inspect.isasyncgenfunction, _wrapped_async_generator),
         (inspect.isgeneratorfunction, _wrapped_generator),
         (inspect.iscoroutinefunction, _wrapped_coroutine),
     ):
-        if is_kind(function):
-            return functools.wraps(function)(wrap(function, start))
-    return functools.wraps(function)(_wrapped_function(function, start))
+        if is_kind(function) or is_kind(body):
+            return functools.wraps(function)(wrap(function, begin))
+    return functools.wraps(function)(_wrapped_function(function, begin))
 
 
 @contextmanager
-def _ending(span: Span) -> Iterator[None]:
+def spanning(span: Span) -> Iterator[Span]:
+    """End a span with the block; what the block raises is recorded on it, and raised on."""
     try:
-        yield
+        yield span
     except GeneratorExit:
         raise  # A consumer that stops early is no error.
     except BaseException as error:
@@ -114,29 +135,26 @@ class _Body:
                 self._context = get_current()
 
 
-def _wrapped_function(function: Callable[..., Any], start: Callable[[], Span]) -> Callable[..., Any]:
+def _wrapped_function(function: Callable[..., Any], around: Around) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        span = start()
-        with _ending(span), _attached(trace.set_span_in_context(span)):
+        with around() as span, _attached(trace.set_span_in_context(span)):
             return function(*args, **kwargs)
 
     return call
 
 
-def _wrapped_coroutine(function: Callable[..., Any], start: Callable[[], Span]) -> Callable[..., Any]:
+def _wrapped_coroutine(function: Callable[..., Any], around: Around) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        span = start()
-        with _ending(span), _attached(trace.set_span_in_context(span)):
+        with around() as span, _attached(trace.set_span_in_context(span)):
             return await function(*args, **kwargs)
 
     return call
 
 
-def _wrapped_generator(function: Callable[..., Any], start: Callable[[], Span]) -> Callable[..., Any]:
+def _wrapped_generator(function: Callable[..., Any], around: Around) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        span = start()
-        body = _Body(span)
-        with _ending(span):
+        with around() as span:
+            body = _Body(span)
             generator = function(*args, **kwargs)
             resume: Callable[[], Any] = functools.partial(next, generator)
             while True:
@@ -157,11 +175,10 @@ def _wrapped_generator(function: Callable[..., Any], start: Callable[[], Span]) 
     return call
 
 
-def _wrapped_async_generator(function: Callable[..., Any], start: Callable[[], Span]) -> Callable[..., Any]:
+def _wrapped_async_generator(function: Callable[..., Any], around: Around) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        span = start()
-        body = _Body(span)
-        with _ending(span):
+        with around() as span:
+            body = _Body(span)
             generator = function(*args, **kwargs)
             resume: Callable[[], Any] = functools.partial(anext, generator)
             while True:

@@ -14,7 +14,7 @@ from itertools import accumulate
 from operator import add
 from typing import Literal
 
-from tercet.declare.layout import BUCKETS, SET_AT, TOTAL
+from tercet.declare.layout import BUCKETS, COUNT, SET_AT, TOTAL
 from tercet.declare.metric import Across, Kind
 
 FamilyKind = Kind | Literal["info"]
@@ -27,12 +27,14 @@ _OPENMETRICS_TYPE: Mapping[FamilyKind, str] = {
     "up_down_counter": "gauge",
     "gauge": "gauge",
     "histogram": "histogram",
+    "summary": "summary",
     "info": "info",
 }
 _RESERVED_SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "counter": ("", "_total", "_created"),
     "gauge": ("",),
     "histogram": ("", "_bucket", "_count", "_sum", "_created"),
+    "summary": ("", "_count", "_sum", "_created"),
     "info": ("", "_info"),
 }
 _LABEL_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -42,8 +44,9 @@ _SIGNIFICANT_DIGITS = 17
 
 
 #: What one label set has measured: its numbers as `declare.layout` has them, the upper bounds of its buckets
-#: (ascending, without infinity) and measurements that lead to a trace. Plain tuples, for the collector of
-#: garbage soon leaves them alone: for ten thousand more objects it would stop the process for too long.
+#: (ascending, without infinity) and measurements that lead to a trace. A summary has quantiles for bounds, and
+#: their values behind its numbers. Plain tuples, for the collector of garbage soon leaves them alone: for ten
+#: thousand more objects it would stop the process for too long.
 Series = tuple[tuple[float, ...], tuple[float, ...], tuple[Measured, ...]]
 
 
@@ -66,6 +69,12 @@ def _narrowed(series: Series, shared: tuple[float, ...]) -> Series:
     for bound, count in zip((*bounds, math.inf), numbers[BUCKETS:], strict=True):
         counts[bisect_left(shared, bound)] += count
     return (*numbers[:BUCKETS], *counts), shared, exemplars
+
+
+def without_quantiles(mine: Series, theirs: Series) -> Series:
+    """Add up what two summaries have counted; quantiles of one process say nothing about both."""
+    a, b = mine[0], theirs[0]
+    return (a[TOTAL] + b[TOTAL], a[COUNT] + b[COUNT]), (), ()
 
 
 def chosen(mine: Series, theirs: Series, across: Across) -> Series:
@@ -129,6 +138,8 @@ class Family:
             self.series[labels] = series
         elif self.heading.kind == "gauge":
             self.series[labels] = chosen(known, series, self.heading.across)
+        elif self.heading.kind == "summary":
+            self.series[labels] = without_quantiles(known, series)
         else:
             self.series[labels] = plus(known, series)
 
@@ -175,7 +186,7 @@ class Exposition:
         for family in self.families:
             if family.series:
                 lines.extend(_metadata_lines(family.heading, openmetrics=openmetrics))
-                write = _histogram_lines if family.heading.kind == "histogram" else _number_line
+                write = _WRITERS.get(family.heading.kind, _number_line)
                 for labels, series in family.series.items():
                     write(family.heading, labels, series, lines, openmetrics)
                     pause()
@@ -217,6 +228,24 @@ def _histogram_lines(
         braces = f"{{{labels}}}" if labels else ""
         lines.append(f"{heading.name}_sum{braces} {_number(numbers[TOTAL])}")
         lines.append(f"{heading.name}_count{braces} {counts[-1]}")
+
+
+def _summary_lines(
+    heading: Heading, labels: str, series: Series, lines: list[str], _openmetrics: bool
+) -> None:
+    numbers, quantiles, _ = series
+    head = f"{heading.name}{{{labels},quantile=" if labels else f"{heading.name}{{quantile="
+    values = numbers[COUNT + 1 :]
+    lines.extend([f'{head}"{q!r}"}} {_number(value)}' for q, value in zip(quantiles, values, strict=True)])
+    braces = f"{{{labels}}}" if labels else ""
+    lines.append(f"{heading.name}_sum{braces} {_number(numbers[TOTAL])}")
+    lines.append(f"{heading.name}_count{braces} {int(numbers[COUNT])}")
+
+
+_WRITERS: Mapping[FamilyKind, Callable[[Heading, str, Series, list[str], bool], None]] = {
+    "histogram": _histogram_lines,
+    "summary": _summary_lines,
+}
 
 
 def label_text(labels: Iterable[tuple[str, str]]) -> str:

@@ -4,6 +4,7 @@ Its readers see no difference: they get the same data points, with their own tem
 """
 
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from time import time_ns
@@ -41,10 +42,12 @@ from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from tercet.declare.metric import Kind, Values
+from tercet.declare.metric import MOST_SERIES, Kind, Values, overflow_message
 from tercet.declare.metric import Metric as Declared
+from tercet.export.summary import Summary, SummaryDataPoint, takes_summaries
 
 Attributes = dict[str, str | int | bool]
+_logger = logging.getLogger("tercet")
 
 
 class Cell(Protocol):
@@ -67,15 +70,31 @@ class Cell(Protocol):
 Memory = Callable[[Declared, Values | None, int], MutableSequence[float]]
 
 
+class Recent(Protocol):
+    """The latest measurements of a summary's series."""
+
+    def quantiles(self, wanted: Sequence[float]) -> list[float]: ...  # noqa: D102 - see `emit.sketch`
+
+
+class RecentCell(Cell, Protocol):
+    """What one series of a summary has measured."""
+
+    recent: Recent
+
+    @property
+    def count(self) -> int: ...  # noqa: D102
+
+
 class Ledger(Protocol):
     """The series of one declared metric, with an account for each reader that wants only what is new."""
 
     metric: Declared
     cumulative: int
     exemplar_flags: int
+    most_series: int
 
-    def open(self, account: int) -> None:
-        """Count for one more account from now on."""
+    def open(self, account: int, *, so_far: bool = False) -> None:
+        """Count for one more account: from now on, or what is measured so far as well."""
         ...
 
     def close(self, account: int) -> None:
@@ -119,6 +138,7 @@ class LeanMeterProvider(MeterProvider):
         resource: Who emits.
         exemplar_filter: Which measurements may become exemplars.
         views: For the SDK's own instruments.
+        most_series: How many series a ledger may have that does not say so itself.
     """
 
     def __init__(
@@ -127,20 +147,27 @@ class LeanMeterProvider(MeterProvider):
         resource: Resource,
         exemplar_filter: ExemplarFilter,
         views: Sequence[View],
+        most_series: int = MOST_SERIES,
     ) -> None:
-        self._exemplar_flags = _flags(exemplar_filter)
-        self._taking = threading.Lock()
+        super().__init__(readers, resource, exemplar_filter, shutdown_on_exit=False, views=views)
+        self._begin(most_series)
+
+    def _begin(self, most_series: int) -> None:
+        # A signal's handler may declare a metric while its own thread does.
+        self._taking = threading.RLock()
         self._memory: Memory | None = None
+        self._most_series = most_series
+        self._told: set[str] = set()
+        self._exemplar_flags = _flags(self._sdk_config.exemplar_filter)
         self._ledgers: dict[InstrumentationScope, dict[str, Ledger]] = {}
         self._accounts: dict[MetricReader, int] = {}
         self._collected_at: dict[MetricReader, int] = {}
         self._next_account = itertools.count(1)
-        super().__init__(readers, resource, exemplar_filter, shutdown_on_exit=False, views=views)
-        for reader in readers:
+        for reader in self._measurement_consumer._reader_storages:
             self._open(reader)
 
     def _handle_fork(self) -> None:
-        self._taking = threading.Lock()
+        self._taking = threading.RLock()
         super()._handle_fork()
 
     def get_meter(self, *args: Any, **kwargs: Any) -> metrics.Meter:
@@ -166,29 +193,30 @@ class LeanMeterProvider(MeterProvider):
                 ledger.close(account)
 
     def take(self, scope: InstrumentationScope, ledger: Ledger) -> Ledger:
-        """Let readers collect a ledger in a scope; return the one that they collect under its name."""
+        """Let readers collect a ledger in a scope; return the one that they collect under its name.
+
+        What it has measured before is theirs, too.
+        """
         with self._taking:
-            known = self._ledgers.setdefault(scope, {})
-            if ledger.metric.name not in known:
-                known[ledger.metric.name] = ledger
+            taken = self._ledgers.setdefault(scope, {}).setdefault(ledger.metric.name, ledger)
+            if taken is ledger:
                 ledger.exemplar_flags = self._exemplar_flags
+                ledger.most_series = ledger.metric.limit or self._most_series
                 if self._memory is not None:
                     ledger.move(self._memory)
-                for reader in self._accounts:
-                    self._open_in(ledger, reader)
-            return known[ledger.metric.name]
+                for reader in list(self._accounts):
+                    self._open_in(ledger, reader, so_far=True)
+            return taken
 
     def _all_ledgers(self) -> list[Ledger]:
-        with self._taking:
-            return [ledger for known in self._ledgers.values() for ledger in known.values()]
+        return [ledger for known in list(self._ledgers.values()) for ledger in list(known.values())]
 
     def move(self, memory: Memory) -> None:
         """Keep the cumulative numbers of all ledgers, and of those to come, in another memory."""
         with self._taking:
             self._memory = memory
-            ledgers = [ledger for known in self._ledgers.values() for ledger in known.values()]
-        for ledger in ledgers:
-            ledger.move(memory)
+            for ledger in self._all_ledgers():
+                ledger.move(memory)
 
     def _open(self, reader: MetricReader) -> None:
         if isinstance(reader, ReadsLedgers):
@@ -196,16 +224,17 @@ class LeanMeterProvider(MeterProvider):
         self._accounts[reader] = next(self._next_account)
         self._collected_at[reader] = 0
         for ledger in self._all_ledgers():
-            self._open_in(ledger, reader)
+            self._open_in(ledger, reader, so_far=False)
         reader._set_collect_callback(self._collect)  # type: ignore[arg-type] # upstream's is untrue
 
-    def _open_in(self, ledger: Ledger, reader: MetricReader) -> None:
+    def _open_in(self, ledger: Ledger, reader: MetricReader, *, so_far: bool) -> None:
         if _temporality(reader, ledger.metric.kind) is AggregationTemporality.DELTA:
-            ledger.open(self._accounts[reader])
+            ledger.open(self._accounts[reader], so_far=so_far)
 
     def _collect(self, reader: MetricReader, timeout_millis: float = 10_000) -> MetricsData | None:
         """Collect the SDK's instruments and the ledgers, as one."""
         data = self._measurement_consumer.collect(reader, timeout_millis)
+        self._tell_of_overflow(data)
         if isinstance(reader, ReadsLedgers):
             return data if data is not None or not self._ledgers else self._of_resource()
         since, self._collected_at[reader] = self._collected_at[reader], time_ns()
@@ -227,13 +256,34 @@ class LeanMeterProvider(MeterProvider):
         resource = self._sdk_config.resource
         return MetricsData([ResourceMetrics(resource, found, resource.schema_url)])
 
+    def _tell_of_overflow(self, data: MetricsData | None) -> None:
+        """Name each instrument of the SDK that has no room for more series, once."""
+        for resource in data.resource_metrics if data is not None else ():
+            for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
+                points = metric.data.data_points
+                if len(points) > self._most_series and metric.name not in self._told:
+                    self._told.add(metric.name)
+                    _logger.warning("%s", overflow_message(metric.name, self._most_series, _distinct(points)))
+
     def _read(self, ledger: Ledger, reader: MetricReader, since: int) -> Metric | None:
         declared = ledger.metric
+        if declared.kind == "summary" and not takes_summaries(reader):
+            return None
         temporality = _temporality(reader, declared.kind)
         is_delta = temporality is AggregationTemporality.DELTA
         series = ledger.collect(self._accounts[reader] if is_delta else ledger.cumulative)
         data = _DATA[declared.kind](declared, series, temporality, since)
         return Metric(declared.name, declared.help, declared.unit, data) if data.data_points else None
+
+
+def adopt(provider: MeterProvider, most_series: int = MOST_SERIES) -> None:
+    """Let the readers of a provider that somebody else made collect ledgers, too.
+
+    It stays as it is otherwise: resource, views and readers. One of a class of its own is left alone.
+    """
+    if type(provider) is MeterProvider:
+        provider.__class__ = LeanMeterProvider
+        provider._begin(most_series)  # type: ignore[attr-defined] # it has just become one
 
 
 def _temporality(reader: MetricReader, kind: Kind) -> AggregationTemporality:
@@ -243,6 +293,15 @@ def _temporality(reader: MetricReader, kind: Kind) -> AggregationTemporality:
         return AggregationTemporality.CUMULATIVE
     kinds = reader._instrument_class_temporality.items()
     return next(temporality for known, temporality in kinds if issubclass(known, instrument))
+
+
+def _distinct(points: Iterable[Any]) -> dict[str, int]:
+    """Count the different values of each attribute."""
+    values: dict[str, set[str]] = {}
+    for point in points:
+        for key, value in (point.attributes or {}).items():
+            values.setdefault(key, set()).add(str(value))
+    return {key: len(known) for key, known in values.items()}
 
 
 def _joined(scopes: Iterable[ScopeMetrics]) -> list[ScopeMetrics]:
@@ -267,12 +326,13 @@ def _histogram(
             attributes=attributes,
             start_time_unix_nano=cell.start,
             time_unix_nano=now,
-            count=sum(buckets := cell.buckets),
+            count=(count := sum(buckets := cell.buckets)),
             sum=cell.value,
             bucket_counts=buckets,
             explicit_bounds=declared.buckets,
-            min=cell.lowest,
-            max=cell.highest,
+            # A series that is there before its first measurement has neither; infinity would say so badly.
+            min=cell.lowest if count else 0.0,
+            max=cell.highest if count else 0.0,
             exemplars=_exemplars(cell, since),
         )
         for attributes, cell in series
@@ -296,11 +356,34 @@ def _numbers(series: Found, since: int) -> list[NumberDataPoint]:
     ]
 
 
+def _summary(
+    declared: Declared,
+    series: Iterable[tuple[Attributes, RecentCell]],
+    temporality: AggregationTemporality,
+    since: int,
+) -> Summary:
+    now, wanted = time_ns(), declared.quantiles
+    return Summary(
+        [
+            SummaryDataPoint(
+                attributes=attributes,
+                start_time_unix_nano=cell.start,
+                time_unix_nano=now,
+                count=cell.count,
+                sum=cell.value,
+                quantiles=list(zip(wanted, cell.recent.quantiles(wanted), strict=True)),
+            )
+            for attributes, cell in series
+        ]
+    )
+
+
 _DATA: dict[Kind, Any] = {
     "counter": _sum,
     "up_down_counter": _sum,
     "gauge": _gauge,
     "histogram": _histogram,
+    "summary": _summary,
 }
 
 

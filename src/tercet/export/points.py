@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     MetricExporter,
@@ -16,6 +15,7 @@ from opentelemetry.sdk.metrics.export import (
 
 from tercet.export.batch import Account, Posts
 from tercet.export.spool import Parcel
+from tercet.export.summary import encode
 
 
 class PostedPoints(MetricExporter):
@@ -29,6 +29,8 @@ class PostedPoints(MetricExporter):
         temporality: Which instruments report deltas.
         timeout: Seconds for one request, if the link allows more.
     """
+
+    takes_summaries = True
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class PostedPoints(MetricExporter):
         """
         count = _points(metrics_data)
         try:
-            parcel = Parcel(self.link.pack(encode_metrics(metrics_data).SerializeToString()), count)
+            parcel = Parcel(self.link.pack(encode(metrics_data).SerializeToString()), count)
         except Exception as error:  # An observable's callback can have brought anything.
             self.link.tell(f"a collection could not be encoded ({type(error).__name__})")
             self._count("encode_failed", count)

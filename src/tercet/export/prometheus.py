@@ -358,9 +358,14 @@ def _heading(name: str, unit: str, help_text: str, kind: Kind, across: Across) -
     return Heading(translated, kind, help_text, unit, across)
 
 
+_OWN_LABELS: Mapping[str, str] = {"histogram": "le", "summary": "quantile"}
+
+
 def _reserved(heading: Heading) -> str:
     """Name the label that the series themselves need, if any."""
-    return "le" if heading.kind == "histogram" else "worker" if heading.across == "each" else ""
+    if heading.kind in _OWN_LABELS:
+        return _OWN_LABELS[heading.kind]
+    return "worker" if heading.across == "each" else ""
 
 
 _DECLARED: Mapping[str, Across] = {metric.name: metric.across for metric in METRICS}
@@ -383,9 +388,10 @@ def _add_ledger(
     family = exposition.open(heading)
     if family is None:
         return False
+    bounds = metric.quantiles or metric.buckets
     for values, numbers, measured in ledger.read():
         exemplars = tuple(each for each in measured if each[_TRACE]) if measured else ()
-        family.add(describe.values(heading, metric, values), (numbers, metric.buckets, exemplars))
+        family.add(describe.values(heading, metric, values), (numbers, bounds, exemplars))
         pause()
     return True
 

@@ -23,6 +23,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
+from tercet.declare.layout import TOTAL
 from tercet.declare.metric import Kind, Metric, Values
 from tercet.declare.pace import Pace
 from tercet.export import native
@@ -55,7 +56,7 @@ _ATTEMPTS = 20
 _MOST_RETIRED = 10_000
 _OVERFLOW = 'otel_metric_overflow="true"'
 _ALL_KINDS: Container[FamilyKind] = get_args(Kind)
-_OF_THE_ENDED: Container[FamilyKind] = ("counter", "histogram")
+_OF_THE_ENDED: Container[FamilyKind] = ("counter", "histogram", "summary")
 _ABANDONED_SECONDS = 60.0
 _MOST_SWEPT = 100
 
@@ -332,7 +333,8 @@ def _add(
         if heading is not opened:
             opened = heading
             family = exposition.open(heading) if heading.kind in kinds else None
-        if family is not None:
+        # A series that is no more has a number that is none.
+        if family is not None and numbers[TOTAL] == numbers[TOTAL]:
             text = _signed(labels, number) if _is_of_each(heading) else labels
             is_beyond = len(family.series) >= most and text not in family.series
             family.add(_OVERFLOW if is_beyond else text, (tuple(numbers), bounds, ()))

@@ -54,6 +54,8 @@ SAMPLES = {
     "metric_temporality": ("delta", "DELTA", "delta", "'lowmemory'", "lowmemory", "x", "x"),
     "exemplar_filter": ("always_on", "always_off", "always_off", "'always_on'", "always_on", "x", "x"),
     "duration_buckets": ((1, 2), "0.1,0.2", (0.1, 0.2), "[1, 2]", (1.0, 2.0), "2,1", "2,1"),
+    "metric_series_limit": (1, "2", 2, "3", 3, 0, "x"),
+    "metric_errors": ("raise", "count", "count", "'raise'", "raise", "x", "x"),
     "prometheus_host": ("::1", "0.0.0.0", "0.0.0.0", "'h'", "h", 5, None),
     "prometheus_port": (1, "2", 2, "3", 3, 70_000, "x"),
     "workers_directory": ("a", "b", "b", "'c'", "c", None, None),
