@@ -38,6 +38,8 @@ _NOWHERE = {
     "metrics_exporter": "none",
     "logs_exporter": "none",
     "log_format": "off",
+    # A test is where the misuse of a metric should be seen.
+    "metric_errors": "raise",
 }
 _DELTA: dict[type, AggregationTemporality] = dict.fromkeys(
     (Counter, Histogram, ObservableCounter), AggregationTemporality.DELTA
@@ -135,13 +137,17 @@ def _parent_among(span: ReadableSpan, by_id: dict[int, ReadableSpan]) -> int | N
     return span.parent.span_id if span.parent is not None and span.parent.span_id in by_id else None
 
 
+class _Reader(InMemoryMetricReader):
+    takes_summaries = True
+
+
 class _Keeper(SpanProcessor, LogRecordProcessor):
     """Stand in the pipelines for good, and keep what passes while a capture is open."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.open: Capture | None = None
-        self.reader = InMemoryMetricReader(preferred_temporality=_DELTA)
+        self.reader = _Reader(preferred_temporality=_DELTA)
 
     def on_end(self, span: ReadableSpan) -> None:
         if self.open is not None:

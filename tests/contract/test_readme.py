@@ -97,3 +97,25 @@ def test_a_prometheus_endpoint_mounted_as_shown_has_the_red_metrics() -> None:
         'http_server_request_duration_seconds_count{http_request_method="GET",'
         'http_response_status_code="404",url_scheme="http"} 1'
     ) in printed
+
+
+def test_the_metrics_of_the_readme_are_scraped_under_the_names_it_says() -> None:
+    """What the passage about metrics declares, a scrape shows, zero included."""
+    scrape = (
+        "from tercet import metrics_app, setup_observability\n"
+        "setup_observability('shop')\n"
+        "app = metrics_app()\n" + _ASK.replace("PATH", '"/"')
+    ).replace("asyncio.run(ask())", "place_order()\nasyncio.run(ask())")
+    printed = run(blocks("README.md")[2] + scrape)
+    assert {
+        'orders_total{payment_method="card",status="failed"} 0',
+        'orders_total{payment_method="card",status="paid"} 1',
+        'tercet_operation_active{operation="place order"} 0',
+        'tercet_operation_duration_seconds_count{operation="place order"} 1',
+    } <= {line.removeprefix("BODY ").removesuffix(".0") for line in printed}
+
+
+def test_what_the_page_about_metrics_shows_runs() -> None:
+    """Its blocks, one after the other; misuse would raise."""
+    setup = "from tercet import setup_observability\nsetup_observability('shop', environment='test')\n"
+    run(setup + "".join(blocks("docs/declaring.md")))

@@ -11,8 +11,8 @@ The waits stand for work that a real service would do; the calls, the database a
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -21,13 +21,30 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from pydantic import BaseModel
 
+from tercet import Counter, Gauge, UpDownCounter, __version__
 from tercet.demo.catalog import AUTH, DATABASE, GATEWAY, NOTIFICATION, ORDERS, PAYMENTS, PORTS
 
 _CREATE = "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, user_id TEXT, amount REAL)"
 _INSERT = "INSERT INTO orders (user_id, amount) VALUES (?, ?)"
 _SELECT = "SELECT id, user_id, amount FROM orders WHERE id = ?"
 
+#: Connections to the database that may be open at once.
+POOL_SIZE = 20
+
 _tracer = trace.get_tracer("tercet.demo")
+_orders = Counter(
+    "orders_total",
+    "Orders processed.",
+    attributes=("status", "payment_method"),
+    ready={"status": ["paid", "failed"], "payment_method": ["card"]},
+)
+_revenue = Counter(
+    "revenue_total_cents", "Revenue in cents.", attributes=("currency",), ready={"currency": ["USD"]}
+)
+_pool_size = Gauge("connection_pool_size", "Connections that may be open at once.", attributes=("pool_name",))
+_connections = UpDownCounter("active_connections", "Connections in use.", attributes=("pool_name",))
+_waiting = UpDownCounter("queue_size", "Orders that wait for a connection.", attributes=("queue_name",))
+_service = Gauge("service_info", "Which service this is.", attributes=("service", "version"))
 
 
 class Order(BaseModel):
@@ -106,13 +123,18 @@ def orders(peers: Peers, database: Path) -> FastAPI:
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute(_CREATE)
 
+    pool = asyncio.Semaphore(POOL_SIZE)
+    _pool_size.set(POOL_SIZE, pool_name=DATABASE)
+
     @app.post("/orders")
     async def create_order(order: Order) -> PlacedOrder:
-        placed = await _store(database, order)
-        log.info("order_created", extra={"order_id": placed.id, "amount": placed.amount})
-        await peers.post(PAYMENTS, "/charge", placed)
-        await asyncio.sleep(0.005)
-        return placed
+        with _counted(order):
+            async with _connection(pool):
+                placed = await _store(database, order)
+            log.info("order_created", extra={"order_id": placed.id, "amount": placed.amount})
+            await peers.post(PAYMENTS, "/charge", placed)
+            await asyncio.sleep(0.005)
+            return placed
 
     return app
 
@@ -164,6 +186,7 @@ def build_service(name: str, database: Path, urls: Mapping[str, str]) -> FastAPI
         urls: Where its peers listen, by name; those left out are on their preferred port.
     """
     # The proxies of the environment are for the outside; the peers are on this machine.
+    _service.set(1, service=name, version=__version__)
     app = BUILDERS[name](Peers(httpx.AsyncClient(trust_env=False, timeout=10.0), urls), database)
 
     @app.get("/health")
@@ -171,6 +194,34 @@ def build_service(name: str, database: Path, urls: Mapping[str, str]) -> FastAPI
         """Answer, which is what being healthy means here."""
 
     return app
+
+
+@contextmanager
+def _counted(order: Order) -> Iterator[None]:
+    """Count an order and what it brings, however it ends."""
+    status = "failed"
+    try:
+        yield
+        status = "paid"
+        _revenue.add(round(order.amount * 100), currency="USD")
+    finally:
+        _orders.add(1, status=status, payment_method="card")
+
+
+@asynccontextmanager
+async def _connection(pool: asyncio.Semaphore) -> AsyncIterator[None]:
+    """Wait for a connection, and have it while the block runs."""
+    _waiting.add(1, queue_name=DATABASE)
+    try:
+        await pool.acquire()
+    finally:
+        _waiting.add(-1, queue_name=DATABASE)
+    _connections.add(1, pool_name=DATABASE)
+    try:
+        yield
+    finally:
+        _connections.add(-1, pool_name=DATABASE)
+        pool.release()
 
 
 async def _store(database: Path, order: Order) -> PlacedOrder:

@@ -253,7 +253,7 @@ class Ledger:
         return numbers
 
     def keep_only(self, told: Collection[int]) -> None:
-        """Forget the series that are not among these, told by their `id()`; a counter forgets none."""
+        """Forget the series that are not among these, by their `id()`; what only grows is never gone."""
         if self.metric.kind == "counter":
             return
         with self._lock:
@@ -327,11 +327,15 @@ class Sums(Ledger):
                     cell.exemplars[0] = exemplar
 
     def reach(self, series: Series, total: float) -> None:
-        """Bring a series to a total that somebody else keeps; one that started anew is added as it is."""
+        """Bring a series to a total that somebody else keeps, and may have started anew."""
         with self._lock:
             step = total - series.cells[CUMULATIVE].numbers[TOTAL]
             started_anew = step < 0 and self.metric.kind == "counter"
-            self.add_to(series, total if started_anew else step, INVALID_SPAN_CONTEXT)
+            for account, cell in series.cells.items():
+                if account == CUMULATIVE:
+                    cell.numbers[TOTAL] = total
+                else:
+                    cell.numbers[TOTAL] += total if started_anew else step
 
 
 class Gauges(Ledger):

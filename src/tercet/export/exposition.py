@@ -44,7 +44,7 @@ _SIGNIFICANT_DIGITS = 17
 
 
 #: What one label set has measured: its numbers as `declare.layout` has them, the upper bounds of its buckets
-#: (ascending, without infinity) and measurements that lead to a trace. A summary has quantiles for bounds, and
+#: (ascending, without infinity) and measurements that lead to a trace. A summary has quantiles for bounds and
 #: their values behind its numbers. Plain tuples, for the collector of garbage soon leaves them alone: for ten
 #: thousand more objects it would stop the process for too long.
 Series = tuple[tuple[float, ...], tuple[float, ...], tuple[Measured, ...]]

@@ -118,6 +118,8 @@ class ReadsLedgers(Protocol):
 
 
 _EVERY, _SAMPLED, _NONE = -1, 1, 0
+#: A ledger may be taken by more than one provider, as in tests; 0 is its own account.
+_accounts = itertools.count(1)
 
 
 class LeanMeter(Meter):
@@ -162,7 +164,6 @@ class LeanMeterProvider(MeterProvider):
         self._ledgers: dict[InstrumentationScope, dict[str, Ledger]] = {}
         self._accounts: dict[MetricReader, int] = {}
         self._collected_at: dict[MetricReader, int] = {}
-        self._next_account = itertools.count(1)
         for reader in self._measurement_consumer._reader_storages:
             self._open(reader)
 
@@ -221,7 +222,7 @@ class LeanMeterProvider(MeterProvider):
     def _open(self, reader: MetricReader) -> None:
         if isinstance(reader, ReadsLedgers):
             reader.ledgers = self._all_ledgers
-        self._accounts[reader] = next(self._next_account)
+        self._accounts[reader] = next(_accounts)
         self._collected_at[reader] = 0
         for ledger in self._all_ledgers():
             self._open_in(ledger, reader, so_far=False)

@@ -62,8 +62,8 @@ def metrics_page() -> str:
 _ABOUT_METRICS = f"""# Metrics
 
 What tercet emits by itself. Each metric carries the attributes below and no others, and has at most
-{MOST_SERIES} series (`metric_series_limit`); what is beyond is counted in one more,
-`otel.metric.overflow="true"`, so that no total is lost. A label is an attribute with its dots as underscores. How to declare your own:
+{MOST_SERIES} series (`metric_series_limit`); what is beyond is counted in one more, `otel.metric.overflow`,
+so that no total is lost. A label is an attribute with its dots as underscores. How to declare your own:
 [metrics of your own](declaring.md).
 """
 

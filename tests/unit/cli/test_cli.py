@@ -130,3 +130,30 @@ def test_the_module_runs_as_a_program(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         runpy.run_module("tercet.cli.main", run_name="__main__")
     assert capsys.readouterr().out == f"tercet {tercet.__version__}\n"
+
+
+def test_metrics_lists_what_tercet_emits(capsys):
+    """As the reference page does."""
+    assert main(["metrics"]) == 0
+    assert (
+        "| `http.server.request.duration` | `http_server_request_duration_seconds`" in capsys.readouterr().out
+    )
+
+
+def test_metrics_lists_what_a_module_declares(capsys, tmp_path, monkeypatch):
+    """The module is imported from where the command runs; tercet's own are left out."""
+    (tmp_path / "a_shop.py").write_text(
+        "import tercet\ntercet.Counter('a_shop.orders', 'Orders.', attributes=('status',))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert main(["metrics", "a_shop:app", "--json"]) == 0
+    listed = {metric["name"]: metric for metric in json.loads(capsys.readouterr().out)}
+    assert listed["a_shop.orders"]["prometheus"] == "a_shop_orders_total"
+    assert "http.server.request.duration" not in listed
+
+
+def test_metrics_names_a_module_that_is_not_there(capsys):
+    """With the mend."""
+    assert main(["metrics", "no_such_shop"]) == 2
+    assert "module must be one that can be imported, got 'no_such_shop'" in capsys.readouterr().err

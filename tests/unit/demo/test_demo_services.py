@@ -9,8 +9,9 @@ import httpx
 import pytest
 from opentelemetry.trace import SpanKind
 
-from tercet.demo.catalog import DATABASE, GATEWAY, PORTS
-from tercet.demo.services import BUILDERS, Peers, build_service
+from tercet import __version__
+from tercet.demo.catalog import DATABASE, GATEWAY, PAYMENTS, PORTS
+from tercet.demo.services import BUILDERS, POOL_SIZE, Peers, build_service
 from tercet.testing import capture
 
 ORDER = {"user_id": "usr_123", "amount": 150.0}
@@ -26,6 +27,10 @@ class Street(httpx.AsyncBaseTransport):
         peers = Peers(self.client, {})
         apps = {PORTS[name]: build(peers, database) for name, build in BUILDERS.items()}
         self._services = {port: httpx.ASGITransport(app) for port, app in apps.items()}
+
+    def forget(self, service: str) -> None:
+        """Let nobody find a service any more."""
+        del self._services[PORTS[service]]
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Hand a request to the service behind its port."""
@@ -92,3 +97,46 @@ def test_each_service_answers_its_health_check(tmp_path, name):
             return (await client.get("/health")).status_code
 
     assert asyncio.run(check()) == 200
+
+
+def test_an_order_is_counted_as_business(tmp_path):
+    """The document's metrics, through the interface that users have; what has not failed is there, at 0."""
+    with capture() as seen:
+        _place_order(tmp_path / "orders.db")
+        build_service(GATEWAY, tmp_path / "orders.db", {})
+
+    measured = {
+        name: [
+            (*each.attributes.values(), each.value)
+            for each in seen.measured(name)
+            if each.attributes.get("service", GATEWAY) == GATEWAY
+        ]
+        for name in (
+            "orders_total",
+            "revenue_total_cents",
+            "connection_pool_size",
+            "active_connections",
+            "queue_size",
+            "service_info",
+        )
+    }
+    assert measured == {
+        "orders_total": [("paid", "card", 1)],
+        "revenue_total_cents": [("USD", 15_000)],
+        "connection_pool_size": [("database", POOL_SIZE)],
+        "active_connections": [("database", 0)],
+        "queue_size": [("database", 0)],
+        "service_info": [(GATEWAY, __version__, 1)],
+    }
+
+
+def test_an_order_that_fails_is_counted_as_failed(tmp_path):
+    """And brings nothing."""
+    with capture() as seen:
+        street = Street(tmp_path / "orders.db")
+        street.forget(PAYMENTS)
+        with pytest.raises(KeyError):
+            asyncio.run(street.client.post(f"http://127.0.0.1:{PORTS[GATEWAY]}/orders", json=ORDER))
+
+    counted = [(each.attributes["status"], each.value) for each in seen.measured("orders_total")]
+    assert (counted, seen.measured("revenue_total_cents")) == ([("failed", 1)], [])
