@@ -6,15 +6,16 @@ A whole run writes docs/cost.md and the section of README between its markers; a
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bench import exporter, growth, http, inprocess, pages, startup
 from bench.figures import Results
 from bench.machine import machine
-from bench.process import ROOT, RunError
+from bench.process import ROOT, RunError, run_json
 from bench.rounds import tell
-from bench.variants import ESSENTIAL, VARIANTS, Variant
+from bench.variants import ESSENTIAL, MAIN, VARIANTS, Variant
 
 PARTS = {
     "a": "in process: CPU a request",
@@ -22,6 +23,7 @@ PARTS = {
     "c": "start-up: time and memory",
     "d": "exporter: encoding, and saturation",
     "e": "unsampled requests, and growth",
+    "f": "a step through a declared metric",
 }
 
 
@@ -68,7 +70,7 @@ def _options() -> argparse.Namespace:
     )
     keys = ", ".join(variant.key for variant in VARIANTS)
     about = "; ".join(f"{part} {what}" for part, what in PARTS.items())
-    parser.add_argument("--parts", type=_parts, default="".join(PARTS), help=f"some of abcde: {about}")
+    parser.add_argument("--parts", type=_parts, default="".join(PARTS), help=f"some of abcdef: {about}")
     parser.add_argument(
         "--only", type=_keys, metavar="VARIANTS", help=f"beside bare, upstream and tercet: {keys}"
     )
@@ -114,18 +116,18 @@ def _chosen(only: Sequence[str] | None, without: Sequence[str]) -> tuple[list[Va
 
 def _measure(part: str, variants: Sequence[Variant], effort: Effort) -> Results:
     rounds = effort.rounds
-    if part == "a":
-        return {part: inprocess.measure(variants, effort.closed, effort.complete, rounds)}
-    if part == "b":
-        if not http.has_wrk():
-            tell(f"{http.HOW_TO_GET_WRK}; part (b) is left out")
-            return {}
-        return {part: http.measure(variants, effort.wrk_seconds, rounds)}
-    if part == "c":
-        return {part: startup.measure(variants, rounds)}
-    if part == "d":
-        return {part: exporter.measure(effort.fill_seconds)}
-    return {part: growth.measure(effort.complete, rounds)}
+    if part == "b" and not http.has_wrk():
+        tell(f"{http.HOW_TO_GET_WRK}; part (b) is left out")
+        return {}
+    measures: dict[str, Callable[[], Any]] = {
+        "a": lambda: inprocess.measure(variants, effort.closed, effort.complete, rounds),
+        "b": lambda: http.measure(variants, effort.wrk_seconds, rounds),
+        "c": lambda: startup.measure(variants, rounds),
+        "d": lambda: exporter.measure(effort.fill_seconds),
+        "e": lambda: growth.measure(effort.complete, rounds),
+        "f": lambda: run_json([MAIN.python, "-m", "bench.steps"], {}),
+    }
+    return {part: measures[part]()}
 
 
 def _failed(results: Results, variant: Variant) -> bool:

@@ -10,6 +10,7 @@ from bench.exporter import SIGNALS
 from bench.figures import Results
 from bench.rounds import median
 from bench.startup import SETUP
+from bench.steps import KINDS
 from bench.variants import TERCET
 
 # "Flat" leaves room for what a machine's noise does to a ratio of differences.
@@ -80,7 +81,8 @@ class Bar:
 
 def bars(results: Results) -> list[Bar]:
     """Hold the results to every bar; those of parts that were not run have no value."""
-    return [*_of_requests(results), *_of_start(results), *_of_exporter(results), *_of_growth(results)]
+    parts = (_of_requests, _of_start, _of_exporter, _of_growth, _of_steps)
+    return [bar for part in parts for bar in part(results)]
 
 
 def _of_requests(results: Results) -> Iterator[Bar]:
@@ -132,3 +134,11 @@ def _of_growth(results: Results) -> Iterator[Bar]:
         yield Bar(f"(e) tax with ten times the {what} ÷ with the usual", value, _FLAT, _FLATTER)
     value = figures.attribute_growth(e)
     yield Bar("(e) tax on the second fifty attributes ÷ on the first", value, _FLAT, _FLATTER)
+
+
+def _of_steps(results: Results) -> Iterator[Bar]:
+    f = results.get("f", {})
+    for kind in KINDS:
+        for way, must, aim in (("unbound", 1.0, 0.5), ("bound", 0.5, 0.25)):
+            value = figures.step_ratio(f, kind, way)
+            yield Bar(f"(f) step through a declared {kind}, {way} ÷ the SDK's", value, must, aim)

@@ -55,6 +55,12 @@ def unsampled(growth: dict[str, Samples]) -> float | None:
     return over(tax(growth.get("unsampled", {}), TERCET.key), tax(growth.get("sampled", {}), TERCET.key))
 
 
+def step_ratio(steps: dict[str, dict[str, float]], kind: str, way: str) -> float | None:
+    """Return what a step through a declared metric costs, as a share of the SDK's."""
+    found = steps.get(kind)
+    return over(found[way], found["sdk"]) if found else None
+
+
 def growth_of(growth: dict[str, Samples], what: str) -> float | None:
     """Return how many times as much a request's tax is with ten times as many routes or series."""
     return over(tax(growth.get(what, {}), TERCET.key), tax(growth.get("usual", {}), TERCET.key))

@@ -76,7 +76,20 @@ def _growth(results: Results) -> Iterator[str]:
     yield table.growth_table(results)
 
 
-_SECTIONS = {"a": _inprocess, "b": _http, "c": _startup, "d": _exporter, "e": _growth}
+def _steps(results: Results) -> Iterator[str]:
+    yield "\n## (f) Metrics\n"
+    yield "One step with two attributes, outside of any span, into a provider with one reader:\n"
+    yield table.steps_table(results)
+
+
+_SECTIONS = {
+    "a": _inprocess,
+    "b": _http,
+    "c": _startup,
+    "d": _exporter,
+    "e": _growth,
+    "f": _steps,
+}
 
 
 def readme(text: str, results: Results) -> str:

@@ -177,6 +177,15 @@ def growth_table(results: Results) -> str:
     return table(("load", "bare, µs", "tercet, µs", "tax, µs", "÷ the usual"), rows)
 
 
+def steps_table(results: Results) -> str:
+    """Show what steps through metrics cost, in part (f)."""
+    rows = (
+        [kind, *(number(found[way], 2) for way in ("sdk", "unbound", "bound"))]
+        for kind, found in results["f"].items()
+    )
+    return table(("µs a step", "the SDK's", "declared", "declared and bound"), rows)
+
+
 def notes(results: Results) -> Iterator[str]:
     """Say what a reader must know of each variant, and which are left out."""
     yield from (f"- {variant.name}: {variant.note}" for variant in measured(results) if variant.note)

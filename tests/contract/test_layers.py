@@ -17,6 +17,7 @@ READERS = {
     "configure/edges.py",
     "cli/run.py",
     "cli/settings.py",
+    "cli/metrics.py",
 }
 #: Programs and processes of their own, which the library never imports.
 PROGRAMS = ("demo/", "console/")

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from opentelemetry.trace import get_current_span
 
-from tercet.declare.metric import DEFAULT_BUCKETS, DURATION_BUCKETS, Kind, Metric, Values
+from tercet.declare.metric import DEFAULT_BUCKETS, DURATION_BUCKETS, LONGEST_VALUE, Kind, Metric, Values
 from tercet.emit.ledger import Gauges, Histograms, Ledger, Series, Summaries, Sums, cleaned
 from tercet.emit.registry import REGISTRY, Registry
 
@@ -70,11 +70,11 @@ class _Declared(Generic[L]):
                 f"{other.attributes!r}. Choose another name, or declare it once and import it."
             )
             self._registry.refuse(metric, "name_clash", message)
-        unknown = sorted(map(repr, attributes.keys() - set(metric.attributes)))
+        unknown = attributes.keys() - set(metric.attributes)
         if unknown:
+            got = ", ".join(sorted(map(repr, unknown)))[:LONGEST_VALUE]
             message = (
-                f"attributes must be among {metric.attributes!r}, got {', '.join(unknown)}. "
-                "Declare it, or leave it out."
+                f"attributes must be among {metric.attributes!r}, got {got}. Declare it, or leave it out."
             )
             self._registry.refuse(metric, "unknown_attribute", message)
         return tuple(cleaned(attributes.get(key)) for key in metric.attributes)
@@ -99,7 +99,10 @@ class _Declared(Generic[L]):
         return number
 
 
-class _Asked(_Declared[L]):
+A = TypeVar("A", Sums, Gauges)
+
+
+class _Asked(_Declared[A]):
     """A kind whose values can be asked for, when metrics are collected."""
 
     def _ask_with(self, observe: Observe | None) -> None:
@@ -121,11 +124,8 @@ class _Asked(_Declared[L]):
         if number is None:
             return None
         series = self._series(attributes)
-        self._reach(series, number)
+        self._ledger.reach(series, number)
         return series
-
-    def _reach(self, series: Series, number: float) -> None:
-        raise NotImplementedError
 
 
 class _Counted(_Asked[Sums]):
@@ -152,9 +152,6 @@ class _Counted(_Asked[Sums]):
             MetricError: A rule is broken, where that raises.
         """
         return BoundCounter(self, self._series(attributes, is_kept=True))
-
-    def _reach(self, series: Series, number: float) -> None:
-        self._ledger.reach(series, number)
 
 
 class Counter(_Counted):
@@ -311,9 +308,6 @@ class Gauge(_Asked[Gauges]):
         """
         self._values(attributes)
         return BoundGauge(self, attributes)
-
-    def _reach(self, series: Series, number: float) -> None:
-        self._ledger.set_to(series, number)
 
 
 class BoundGauge:

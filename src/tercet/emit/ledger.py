@@ -211,6 +211,9 @@ class Ledger:
             values: The attribute values; None for one that is not there.
             is_kept: Whether the series shall be there before its first measurement; a bound one always is.
         """
+        known = self._series.get(values)
+        if known is not None and (known.is_kept or not is_kept):
+            return known
         values = self._cleaned(values)
         with self._lock:
             is_full = values not in self._series and len(self._series) >= self.most_series
@@ -353,6 +356,8 @@ class Gauges(Ledger):
             for cell in series.cells.values():
                 cell.numbers[TOTAL], cell.numbers[SET_AT] = value, time()
 
+    reach = set_to
+
 
 class Histograms(Ledger):
     """The ledger of a histogram with the bounds of its declaration."""
@@ -399,12 +404,8 @@ class Summaries(Ledger):
 
     _numbers, _exemplars = 2, 0
 
-    def record(self, value: float, values: Values, ids: SpanContext) -> None:
-        """Record one measurement under these attribute values; it becomes no exemplar."""
-        self.record_to(self._series.get(values) or self.series(values), value, ids)
-
     def record_to(self, series: Series, value: float, ids: SpanContext) -> None:
-        """Record one measurement in a series."""
+        """Record one measurement in a series; it becomes no exemplar, whatever span it is taken in."""
         with self._lock:
             for cell in series.cells.values():
                 cell.numbers[TOTAL] += value
@@ -416,9 +417,6 @@ class Summaries(Ledger):
 
     def _told(self, cell: Cell) -> tuple[float, ...]:
         return (*cell.numbers, *cell.recent.quantiles(self.metric.quantiles))  # type: ignore[attr-defined]
-
-    def _has_measured(self, cell: Cell) -> bool:
-        return bool(cell.numbers[COUNT])
 
 
 def build_ledger(metric: Metric, most_series: int = MOST_SERIES) -> Ledger:

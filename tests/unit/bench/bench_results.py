@@ -83,4 +83,8 @@ def results() -> dict[str, Any]:
                 "series": 60,
             }.items()
         },
+        "f": {
+            "counter": {"sdk": 4.0, "unbound": 3.0, "bound": 1.0},
+            "histogram": {"sdk": 4.0, "unbound": 2.0, "bound": 3.0},
+        },
     }

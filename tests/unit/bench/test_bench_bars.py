@@ -34,6 +34,10 @@ def test_each_bar_of_a_run_has_its_verdict():
         "(e) tax with ten times the routes ÷ with the usual": "met, the aim too",
         "(e) tax with ten times the series ÷ with the usual": "**not met**",
         "(e) tax on the second fifty attributes ÷ on the first": "met, the aim too",
+        "(f) step through a declared counter, unbound ÷ the SDK's": "met",
+        "(f) step through a declared counter, bound ÷ the SDK's": "met, the aim too",
+        "(f) step through a declared histogram, unbound ÷ the SDK's": "met, the aim too",
+        "(f) step through a declared histogram, bound ÷ the SDK's": "**not met**",
     }
 
 

@@ -359,3 +359,18 @@ def test_a_variable_that_names_the_service_goes_before_the_file(folder):
 def test_what_stays_on_this_machine_is_not_compressed(given, compression):
     """Unless it is to wait on a disk, or the settings say so."""
     assert Settings.load({}, **given).otlp("traces").compression == compression
+
+
+@pytest.mark.parametrize(
+    ("given", "raises"),
+    [
+        ({}, False),
+        ({"environment": "Dev"}, True),
+        ({"environment": "production"}, False),
+        ({"environment": "dev", "metric_errors": "count"}, False),
+        ({"environment": "production", "metric_errors": "raise"}, True),
+    ],
+)
+def test_misuse_of_metrics_raises_where_developers_are(given, raises):
+    """Unless the setting says otherwise."""
+    assert Settings.load({}, **given).raises_metric_errors is raises

@@ -208,6 +208,11 @@ def test_a_sampled_span_becomes_an_exemplar(seen, registry, reader):
             "negative",
             r"orders: .* zero or more, got -1\. .+",
         ),
+        (
+            lambda m: m["wait"].bind().record(-2),
+            "negative",
+            r"wait: .* zero or more, got -2\. Leave it out\.",
+        ),
         (lambda m: m["wait"].record(-0.5), "negative", r"wait: .* zero or more, got -0.5\. Leave it out\."),
         (lambda m: m["wait"].record(float("nan")), "not_a_number", r"wait: .* finite number, got 'nan'\. .+"),
         (lambda m: m["heat"].set(float("-inf")), "not_a_number", r"heat: .* finite number, got '-inf'\. .+"),
