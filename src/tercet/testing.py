@@ -40,6 +40,7 @@ _NOWHERE = {
     "log_format": "off",
     # A test is where the misuse of a metric should be seen.
     "metric_errors": "raise",
+    "usage": "off",  # It is the machine's, not the test's.
 }
 _DELTA: dict[type, AggregationTemporality] = dict.fromkeys(
     (Counter, Histogram, ObservableCounter), AggregationTemporality.DELTA

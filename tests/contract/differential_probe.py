@@ -36,7 +36,8 @@ def setup(edges: str) -> None:
         from tercet import setup_observability
 
         nowhere = dict.fromkeys(("traces_exporter", "metrics_exporter", "logs_exporter"), "none")
-        setup_observability("shop", log_format="off", disabled_instrumentations=("*",), **nowhere)
+        only_http = {"usage": "off", "runtime_metrics": False, "disabled_instrumentations": ("*",)}
+        setup_observability("shop", log_format="off", **only_http, **nowhere)
     else:
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
         from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor

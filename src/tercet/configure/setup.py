@@ -21,6 +21,7 @@ from tercet.configure.program import is_server_program, is_started_by_another
 from tercet.configure.propagation import build_propagator
 from tercet.configure.resource import build_resource
 from tercet.configure.traces import add_processor, build_span_processors, build_tracer_provider
+from tercet.configure.usage import Usage
 from tercet.declare.settings import Settings, unknown_variables
 from tercet.emit import gunicorn, logs
 from tercet.emit.propagate import propagate
@@ -99,15 +100,20 @@ def setup_process(settings: Settings, *, by_agent: bool = False) -> Observabilit
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
         pipeline = build_pipeline(settings)
         handle = Observability(settings, pipeline, by_agent=by_agent)
-        edges = build_edges(
-            settings,
-            pipeline.tracer_provider,
-            pipeline.meter_provider,
-            handle.begin,
-            handle.flush_at_end,
-        )
+        usage = Usage(settings)
+
+        def begin() -> None:
+            handle.begin()
+            usage.begin()
+
+        def end() -> None:
+            usage.end()
+            handle.flush_at_end()
+
+        edges = build_edges(settings, pipeline.tracer_provider, pipeline.meter_provider, begin, end)
         _handle = handle
         _install(pipeline, edges, handle)
+        usage.install()
         setup_exit(handle.shutdown, handle.flush_on_the_way)
         _say_what_is_odd(settings, pipeline)
     if not by_agent:

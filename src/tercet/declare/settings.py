@@ -134,6 +134,9 @@ class Settings:
     workers_directory: str = _row("auto", parse.text, "TERCET_WORKERS_DIRECTORY", about="Directory in which workers of one service share what each of them counts, for a scrape of any; auto: one of this user's in /dev/shm, or among temporary files; off: each speaks for itself.")
     workers_interval: float = _row(5.0, _INTERVAL, "TERCET_WORKERS_INTERVAL", about="Seconds between two looks of a worker after that directory: what instruments of the SDK counted since is lost where it is killed.")
 
+    usage: str = _row("host", parse.choice("host", "process", "off"), "TERCET_USAGE", about="What is measured of CPU, memory, network and disk: host (each process, and by one of them the host and its container), process, or off.")
+    runtime_metrics: bool = _row(True, parse.boolean, "TERCET_RUNTIME_METRICS", about="Measure garbage collection, event loop lag, and waiting for threads and pooled connections.")
+
     log_level: str | None = _row(None, parse.optional(parse.level), "TERCET_LOG_LEVEL", about="Lowest level of the root logger; when unset, INFO in place of Python's WARNING, and any other level stays.")
     log_levels: Mapping[str, str] = _row(_NOTHING, parse.levels, "TERCET_LOG_LEVELS", about="A level for single loggers: orders=DEBUG,sqlalchemy.engine=WARNING.")
     log_format: str = _row("auto", parse.choice("auto", "json", "text", "off"), "TERCET_LOG_FORMAT", about="Lines on stdout: json, text, auto (text on a terminal), or off, which leaves the application's own handlers alone.")

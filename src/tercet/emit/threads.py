@@ -8,6 +8,15 @@ from typing import Any
 
 from opentelemetry.context import attach, detach, get_current
 
+Work = Callable[..., Any]
+_timed: Callable[[ThreadPoolExecutor, Work], Work] | None = None
+
+
+def observe(timed: Callable[[ThreadPoolExecutor, Work], Work] | None) -> None:
+    """Let `timed` see the work that is handed to a pool, and return what to run in its place."""
+    global _timed  # noqa: PLW0603 - the hook sits on a class, which is global too
+    _timed = timed
+
 
 def _carrying_context(function: Callable[..., Any]) -> Callable[..., Any]:
     context = get_current()
@@ -37,7 +46,8 @@ def install() -> None:
         pool: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> "Future[Any]":
         # An empty context too: the pool's thread has that of whoever made the pool start it.
-        return submitted(pool, _carrying_context(function), *args, **kwargs)
+        work = _carrying_context(function)
+        return submitted(pool, work if _timed is None else _timed(pool, work), *args, **kwargs)
 
     threading.Thread.start = start  # type: ignore[method-assign,assignment]
     ThreadPoolExecutor.submit = submit  # type: ignore[method-assign,assignment]

@@ -60,6 +60,8 @@ SAMPLES = {
     "prometheus_port": (1, "2", 2, "3", 3, 70_000, "x"),
     "workers_directory": ("a", "b", "b", "'c'", "c", None, None),
     "workers_interval": (2, "3", 3.0, "4", 4.0, "x", "soon"),
+    "usage": ("off", "process", "process", "'off'", "off", "much", "much"),
+    "runtime_metrics": (False, "0", False, "false", False, "maybe", "maybe"),
     "log_level": ("debug", "warn", "WARNING", "'ERROR'", "ERROR", "LOUD", "LOUD"),
     "log_levels": ({"a": "DEBUG"}, "b=info", {"b": "INFO"}, "{c = 'error'}", {"c": "ERROR"}, "x", "a=LOUD"),
     "log_format": ("json", "text", "text", "'off'", "off", "xml", "xml"),
