@@ -8,7 +8,9 @@ from tercet.emit.asgi import ObservabilityMiddleware
 from tercet.emit.correlation import correlation_id
 from tercet.emit.declared import Counter, Gauge, Histogram, Summary, UpDownCounter
 from tercet.emit.observed import observed
+from tercet.emit.runtime import watch_event_loop
 from tercet.emit.traces import traced
+from tercet.emit.waiting import ObservedLock, observe_queue
 from tercet.errors import MetricError, SettingsError, SetupError, TercetError, UnknownSettingError
 
 __version__ = VERSION
@@ -19,6 +21,7 @@ __all__ = [
     "MetricError",
     "Observability",
     "ObservabilityMiddleware",
+    "ObservedLock",
     "Settings",
     "SettingsError",
     "SetupError",
@@ -28,7 +31,9 @@ __all__ = [
     "UpDownCounter",
     "correlation_id",
     "metrics_app",
+    "observe_queue",
     "observed",
     "setup_observability",
     "traced",
+    "watch_event_loop",
 ]

@@ -16,6 +16,7 @@ def test_the_names_of_the_front_door():
             "MetricError",
             "Observability",
             "ObservabilityMiddleware",
+            "ObservedLock",
             "Settings",
             "SettingsError",
             "SetupError",
@@ -25,9 +26,11 @@ def test_the_names_of_the_front_door():
             "UpDownCounter",
             "correlation_id",
             "metrics_app",
+            "observe_queue",
             "observed",
             "setup_observability",
             "traced",
+            "watch_event_loop",
         ]
     )
     assert all(hasattr(tercet, name) for name in tercet.__all__)

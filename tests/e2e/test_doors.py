@@ -17,10 +17,13 @@ from receiver import Point, Received, Receiver, Span
 from service import PATIENCE, Service, serve, started
 from websockets.sync.client import connect
 
+from tercet.declare.usage import USAGE
+
 Environment = Callable[..., dict[str, str]]
 ROOT = Path(__file__).parents[2]
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
+OF_THE_MOMENT = {metric.name for metric in USAGE}
 DOORS = ("tercet run", "opentelemetry-instrument", "setup_observability")
 
 
@@ -273,8 +276,8 @@ def _picture(visit: Visit) -> dict[str, Any]:
         "points": Counter(
             (p.name, str(sorted(p.attributes.items())), p.count)
             for p in received.series.values()
-            # What has been delivered by the last collection depends on the moment of it.
-            if not p.name.startswith("tercet.export.")
+            # What has been delivered, or used, by the last collection depends on the moment of it.
+            if not p.name.startswith("tercet.export.") and p.name not in OF_THE_MOMENT
         ),
         "records": Counter((r.logger, r.severity, tuple(sorted(r.attributes))) for r in received.records),
         "resource": {k: v for k, v in first.items() if k not in ("service.instance.id", "process.pid")},

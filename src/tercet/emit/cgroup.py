@@ -7,6 +7,7 @@ that group is in others, and each may have limits: the tightest counts, and use 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from time import monotonic
 from typing import NamedTuple
 
 from tercet.declare.usage import (
@@ -75,12 +76,13 @@ class Cgroups:
 
     Args:
         kernel: Where its files are.
+        clock: Seconds that only go forward.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, clock: Callable[[], float] = monotonic) -> None:
         self._kernel = kernel
         self._mounts: list[Mount] | None = None
-        self._rates = Rates()
+        self._rates = Rates(clock)
 
     def readings(self) -> Iterator[Reading]:
         """Read what the container uses, may use and waits for."""

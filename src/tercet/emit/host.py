@@ -4,8 +4,9 @@ Nothing here is read on systems without the kernel's files; each part is left ou
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from time import monotonic
 
 from tercet.declare.usage import (
     CPU_COUNT,
@@ -85,11 +86,12 @@ class Host:
 
     Args:
         kernel: Where its files are.
+        clock: Seconds that only go forward.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, clock: Callable[[], float] = monotonic) -> None:
         self._kernel = kernel
-        self._cpu_rates, self._disk_rates, self._network_rates = Rates(), Rates(), Rates()
+        self._cpu_rates, self._disk_rates, self._network_rates = Rates(clock), Rates(clock), Rates(clock)
         self._speeds: dict[str, int | None] = {}
 
     def readings(self) -> Iterator[Reading]:

@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from time import monotonic
 
 from tercet.declare.usage import (
     PROCESS_CPU_TIME,
@@ -37,12 +38,14 @@ class Process:
     Args:
         kernel: Where its files are.
         cgroups: Which limits hold for it.
+        clock: Seconds that only go forward.
     """
 
-    def __init__(self, kernel: Kernel, cgroups: Cgroups) -> None:
+    def __init__(self, kernel: Kernel, cgroups: Cgroups, clock: Callable[[], float] = monotonic) -> None:
         self._kernel = kernel
         self._cgroups = cgroups
-        self._rates = Rates()
+        self._clock = clock
+        self._rates = Rates(clock)
         self._pid = os.getpid()
 
     def readings(self) -> Iterator[Reading]:
@@ -51,7 +54,7 @@ class Process:
 
     def _cpu(self) -> Iterator[Reading]:
         if self._pid != os.getpid():
-            self._pid, self._rates = os.getpid(), Rates()
+            self._pid, self._rates = os.getpid(), Rates(self._clock)
         times = os.times()
         seconds = {"user": times.user, "system": times.system}
         if resource is not None:

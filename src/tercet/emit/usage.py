@@ -42,7 +42,7 @@ def observe_process(meter: Meter, root: str = "/") -> None:
 def observe_host(meter: Meter, service_name: str, root: str = "/", directory: str | None = None) -> None:
     """Measure what the host and the container use, in one process of a service.
 
-    The processes that one parent started, and those that are forked from this one, elect it among them.
+    A server, its supervisor and its workers are one group of processes, and elect it among them.
 
     Args:
         meter: What makes the instruments.
@@ -50,7 +50,7 @@ def observe_host(meter: Meter, service_name: str, root: str = "/", directory: st
         root: Where /proc and /sys are.
         directory: Where they meet; one of this user's own among the temporary files when not given.
     """
-    household = f"{service_name}\0{os.getppid()}\0{_namespace()}"
+    group = f"{service_name}\0{os.getpgrp()}\0{_namespace()}"
     place = directory or os.path.join(tempfile.gettempdir(), f"tercet-{_user()}")
 
     def build() -> Read:
@@ -59,7 +59,7 @@ def observe_host(meter: Meter, service_name: str, root: str = "/", directory: st
         from tercet.emit.host import Host
         from tercet.emit.kernel import Kernel
 
-        kernel, election = Kernel(root), Election(place, household)
+        kernel, election = Kernel(root), Election(place, group)
         host, container = Host(kernel), Cgroups(kernel)
 
         def read() -> Iterator[Reading]:

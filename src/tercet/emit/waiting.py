@@ -135,8 +135,10 @@ def _note_arrivals(waiting: Any) -> deque[float]:
             arrivals.popleft()
         return get()
 
+    # Whoever holds the lock of a `queue.Queue` must not ask for its size as others do.
+    size = getattr(waiting, "_qsize", waiting.qsize)
     with getattr(waiting, "mutex", nullcontext()):
-        arrivals.extend([monotonic()] * waiting._qsize())
+        arrivals.extend([monotonic()] * size())
         waiting._put, waiting._get = noting_put, noting_get
     return arrivals
 

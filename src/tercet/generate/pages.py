@@ -8,6 +8,7 @@ from tercet.declare.metric import METRICS, MOST_SERIES, Metric
 from tercet.declare.names import metric_name
 from tercet.declare.parse import shown
 from tercet.declare.settings import CONFIG_FILE, CONFIG_VARIABLE, Settings, rows
+from tercet.declare.usage import USAGE
 
 HEADER = (
     "<!-- Generated from src/tercet/declare by `python -m tercet.generate.pages docs`; do not edit. -->\n"
@@ -42,7 +43,7 @@ def _settings_lines() -> Iterator[str]:
 
 
 #: All that tercet emits by itself; a room with metrics of its own adds them here.
-CATALOG: tuple[tuple[Metric, ...], ...] = (METRICS,)
+CATALOG: tuple[tuple[Metric, ...], ...] = (METRICS, USAGE)
 #: What Prometheus makes of each kind: its type, and the endings of the series' names.
 _PROMETHEUS = {
     "counter": ("counter", ""),
