@@ -1,6 +1,7 @@
 """From settings to what measures how a process, its host and its runtime are used."""
 
 import functools
+import gc
 import logging
 import os
 import sys
@@ -54,7 +55,8 @@ class Usage:
         if self._settings.usage == "host" and os.path.exists("/proc/stat"):
             observe_host(meter, self._settings.service_name)
         if self._settings.runtime_metrics:
-            GarbageCollection(meter)
+            if hasattr(gc, "callbacks"):  # as CPython's has
+                GarbageCollection(meter)
             self._thread_pools = ThreadPools(meter)
             threads.observe(self._thread_pools.timed)
             _install_pools(meter)

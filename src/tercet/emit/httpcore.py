@@ -1,7 +1,6 @@
 """Pools of httpcore, which httpx keeps its connections in: https://www.encode.io/httpcore/connection-pools/."""
 
 import functools
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,10 +14,14 @@ from opentelemetry.metrics import Meter
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
 from tercet.declare.usage import HTTP_CONNECTIONS, HTTP_PENDING, HTTP_TIMEOUTS, HTTP_WAIT
+from tercet.emit.forks import in_children
 from tercet.emit.metrics import build_recorder
 from tercet.emit.snapshot import Reading, Sums
 
-Server = tuple[str, int | None]
+Server = tuple[str | None, int | None]
+#: What waits in vain for more servers than this is counted without their names.
+_MOST_SERVERS = 500
+_OTHERS: Server = (None, None)
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
 
 
@@ -29,8 +32,7 @@ class HttpPools:
         self._wait = build_recorder(meter, HTTP_WAIT)
         self.pools: WeakKeyDictionary[Any, None] = WeakKeyDictionary()
         self._start_anew()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._start_anew)
+        in_children(self._start_anew)
 
     def _start_anew(self) -> None:
         self._lock = threading.RLock()
@@ -42,6 +44,8 @@ class HttpPools:
             self._wait.record(seconds, server, INVALID_SPAN_CONTEXT)
         if in_vain:
             with self._lock:
+                known = server in self._timeouts or len(self._timeouts) < _MOST_SERVERS
+                server = server if known else _OTHERS
                 self._timeouts[server] = self._timeouts.get(server, 0) + 1
 
     def readings(self) -> Iterator[Reading]:

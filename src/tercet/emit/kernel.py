@@ -10,11 +10,11 @@ from tercet.emit.snapshot import Reading
 
 Key = TypeVar("Key")
 #: What a file that is not there, or is not as expected, raises.
-ABSENT = (OSError, ValueError, LookupError)
+ABSENT = (OSError, ValueError, LookupError, ArithmeticError)
 
 
 class Kernel:
-    """Read files of the kernel, each once until it is told to forget.
+    """Read files of the kernel, each once while somebody remembers.
 
     Args:
         root: Where /proc and /sys are.
@@ -24,9 +24,12 @@ class Kernel:
         self.root = root
         self._known: dict[str, str] = {}
 
-    def forget(self) -> None:
-        """Read again what is asked for from now on."""
-        self._known.clear()
+    def remembering(self, readings: Iterable[Reading]) -> Iterator[Reading]:
+        """Walk through readings, and forget then what the files said."""
+        try:
+            yield from readings
+        finally:
+            self._known.clear()
 
     def path(self, name: str) -> str:
         """Return where a file is; `name` may begin with a slash."""

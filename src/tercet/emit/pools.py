@@ -6,7 +6,6 @@ kind is called, what it holds, and which of its methods is waited in.
 
 import functools
 import inspect
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,6 +19,7 @@ from opentelemetry.metrics import Meter
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
 from tercet.declare.usage import POOL_CONNECTIONS, POOL_MAX, POOL_PENDING, POOL_TIMEOUTS, POOL_WAIT
+from tercet.emit.forks import in_children
 from tercet.emit.metrics import Recorder, build_recorder
 from tercet.emit.snapshot import Reading, Sums
 
@@ -71,8 +71,7 @@ class Pools:
     def __init__(self, meter: Meter) -> None:
         self._wait = build_recorder(meter, POOL_WAIT)
         self._known: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._start_anew)
+        in_children(self._start_anew)
 
     def _start_anew(self) -> None:
         for known in self._known.values():

@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import gc
-import os
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +14,7 @@ from opentelemetry.metrics import Meter
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
 from tercet.declare.usage import GC_COLLECTED, GC_COLLECTIONS, GC_PAUSE, GC_UNCOLLECTABLE, LOOP_LAG
+from tercet.emit.forks import in_children
 from tercet.emit.metrics import Recorder, build_recorder
 from tercet.emit.snapshot import Reading, Snapshot
 
@@ -79,8 +79,7 @@ class GarbageCollection:
         self._before = [dict.fromkeys(statistics, 0) for statistics in gc.get_stats()]
         self._pauses = Pauses()
         gc.callbacks.append(self._pauses)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._start_anew)
+        in_children(self._start_anew)
         Snapshot(meter, [metric for metric, _ in _STATISTICS], self._readings)
 
     def _start_anew(self) -> None:

@@ -1,6 +1,6 @@
 """One reading for all instruments of one collection."""
 
-import os
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,7 +9,11 @@ from functools import partial
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from tercet.declare.metric import Metric, Values
+from tercet.declare.pace import Pace
+from tercet.emit.forks import in_children
 
+logger = logging.getLogger("tercet")
+_minutely = Pace()
 #: One value of one series.
 Reading = tuple[Metric, Values, float]
 Read = Callable[[], Iterable[Reading]]
@@ -36,8 +40,7 @@ class Snapshot:
         self._read = read
         self._names = [metric.name for metric in metrics]
         self._start_anew()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._start_anew)
+        in_children(self._start_anew)
         for metric in metrics:
             create[metric.kind](metric.name, [partial(self._observe, metric.name)], metric.unit, metric.help)
 
@@ -56,8 +59,12 @@ class Snapshot:
 
     def _taken(self) -> Mapping[str, Sequence[Observation]]:
         found: dict[str, list[Observation]] = {}
-        for metric, values, number in self._read():
-            found.setdefault(metric.name, []).append(Observation(number, metric.named(values)))
+        try:
+            for metric, values, number in self._read():
+                found.setdefault(metric.name, []).append(Observation(number, metric.named(values)))
+        except Exception as error:  # It would be said for each instrument.
+            if _minutely.allows():
+                logger.warning("What this process uses could not all be measured: %r", error)
         return found
 
 

@@ -7,19 +7,25 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
+from time import monotonic
 
 from opentelemetry.metrics import Meter
 
 from tercet.declare.usage import CONTAINER, HOST, PROCESS
 from tercet.emit.snapshot import Read, Reading, Snapshot
 
+#: Seconds that a process must live to be measured: one that ends at once need not import what measures it.
+_YOUNG = 1.0
 
-def observe_process(meter: Meter, root: str = "/") -> None:
+
+def observe_process(meter: Meter, root: str = "/", young: float = _YOUNG) -> None:
     """Measure what each process uses, when metrics are collected.
 
     Args:
         meter: What makes the instruments.
         root: Where /proc and /sys are.
+        young: Seconds in which there is nothing to say yet.
     """
 
     def build() -> Read:
@@ -29,17 +35,14 @@ def observe_process(meter: Meter, root: str = "/") -> None:
 
         kernel = Kernel(root)
         process = Process(kernel, Cgroups(kernel))
+        return lambda: kernel.remembering(process.readings())
 
-        def read() -> Iterable[Reading]:
-            kernel.forget()
-            return process.readings()
-
-        return read
-
-    Snapshot(meter, PROCESS, _Late(build))
+    Snapshot(meter, PROCESS, _Late(build, young))
 
 
-def observe_host(meter: Meter, service_name: str, root: str = "/", directory: str | None = None) -> None:
+def observe_host(
+    meter: Meter, service_name: str, root: str = "/", young: float = _YOUNG, directory: str | None = None
+) -> None:
     """Measure what the host and the container use, in one process of a service.
 
     A server, its supervisor and its workers are one group of processes, and elect it among them.
@@ -48,10 +51,10 @@ def observe_host(meter: Meter, service_name: str, root: str = "/", directory: st
         meter: What makes the instruments.
         service_name: Of the service.
         root: Where /proc and /sys are.
+        young: Seconds in which there is nothing to say yet.
         directory: Where they meet; one of this user's own among the temporary files when not given.
     """
     group = f"{service_name}\0{os.getpgrp()}\0{_namespace()}"
-    place = directory or os.path.join(tempfile.gettempdir(), f"tercet-{_user()}")
 
     def build() -> Read:
         from tercet.emit.cgroup import Cgroups
@@ -59,35 +62,45 @@ def observe_host(meter: Meter, service_name: str, root: str = "/", directory: st
         from tercet.emit.host import Host
         from tercet.emit.kernel import Kernel
 
-        kernel, election = Kernel(root), Election(place, group)
+        kernel, election = Kernel(root), Election(_places() if directory is None else [directory], group)
         host, container = Host(kernel), Cgroups(kernel)
 
         def read() -> Iterator[Reading]:
             if election.is_won():
-                kernel.forget()
-                yield from host.readings()
-                yield from container.readings()
+                yield from kernel.remembering(chain(host.readings(), container.readings()))
 
         return read
 
-    Snapshot(meter, (*HOST, *CONTAINER), _Late(build))
+    Snapshot(meter, (*HOST, *CONTAINER), _Late(build, young))
 
 
 class _Late:
-    """Read with what is built when it is first asked."""
+    """Read with what is built when it is first asked, unless that is too early.
 
-    def __init__(self, build: Callable[[], Read]) -> None:
+    Args:
+        build: Builds what reads.
+        young: Seconds from now in which nothing is read.
+    """
+
+    def __init__(self, build: Callable[[], Read], young: float) -> None:
         self._build = build
+        self._from = monotonic() + young
         self._read: Read | None = None
 
     def __call__(self) -> Iterable[Reading]:
         if self._read is None:
+            if monotonic() < self._from:
+                return ()
             self._read = self._build()
         return self._read()
 
 
-def _user() -> int:
-    return os.getuid() if hasattr(os, "getuid") else 0
+def _places() -> list[str]:
+    """List where processes of one user can meet; in a container, often only memory can be written."""
+    folders = ["/dev/shm"]  # noqa: S108 - what is in it is checked
+    with suppress(OSError):
+        folders.insert(0, tempfile.gettempdir())
+    return [os.path.join(folder, f"tercet-{os.geteuid()}") for folder in folders]
 
 
 def _namespace() -> int:

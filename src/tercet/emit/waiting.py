@@ -109,7 +109,8 @@ class Queues:
             if waiting is None or observed is None:
                 continue
             name = observed.name
-            sums.add(QUEUE_LENGTH, (name,), waiting.qsize())
+            with suppress(NotImplementedError):  # What processes share cannot be counted on macOS.
+                sums.add(QUEUE_LENGTH, (name,), waiting.qsize())
             if getattr(waiting, "maxsize", 0) > 0:
                 sums.add(QUEUE_LIMIT, (name,), waiting.maxsize)
             if observed.arrivals is not None:

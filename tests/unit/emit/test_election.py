@@ -1,5 +1,6 @@
 """One process among many, whatever happens to it."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ pytest.importorskip("fcntl")
 CANDIDATE = """\
 import sys
 from tercet.emit.election import Election
-election = Election(sys.argv[1], sys.argv[2])
+election = Election(sys.argv[1:-1], sys.argv[-1])
 for _ in sys.stdin:
     print(election.is_won(), flush=True)
 """
@@ -79,7 +80,7 @@ def test_there_is_one_of_each_key(candidates, directory):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_has_lost_until_its_parent_goes(directory):
     """It inherits the open file, and not the lock."""
-    election = Election(str(directory), "orders")
+    election = Election([str(directory)], "orders")
     assert election.is_won()
     child = os.fork()
     if child == 0:
@@ -90,7 +91,7 @@ def test_a_forked_child_has_lost_until_its_parent_goes(directory):
 
 def test_only_its_user_can_look_inside(directory):
     """Neither at the directory nor at the file."""
-    assert Election(str(directory), "orders").is_won()
+    assert Election([str(directory)], "orders").is_won()
     assert [oct(os.stat(path).st_mode & 0o777) for path in (directory, directory / "host.lock")] == [
         "0o700",
         "0o600",
@@ -101,23 +102,35 @@ def test_nobody_is_elected_where_others_may_write(directory):
     """Another user could hold the lock for ever, or hand one to each process."""
     directory.mkdir()
     directory.chmod(0o777)
-    assert not Election(str(directory), "orders").is_won()
+    assert not Election([str(directory)], "orders").is_won()
 
 
 def test_nobody_is_elected_through_a_link(directory, tmp_path):
     """Of a directory, or of the file in it."""
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     directory.symlink_to(tmp_path / "elsewhere")
-    assert not Election(str(directory), "orders").is_won()
+    assert not Election([str(directory)], "orders").is_won()
     (tmp_path / "elsewhere" / "host.lock").symlink_to(tmp_path / "victim")
-    assert not Election(str(tmp_path / "elsewhere"), "orders").is_won()
+    assert not Election([str(tmp_path / "elsewhere")], "orders").is_won()
     assert not (tmp_path / "victim").exists()
 
 
-def test_nobody_is_elected_where_there_is_no_place(tmp_path):
+def test_where_nobody_can_meet_it_is_said_once(tmp_path, caplog):
     """A disk that cannot be written is no reason to fail."""
     (tmp_path / "file").write_text("")
-    assert not Election(str(tmp_path / "file" / "tercet"), "orders").is_won()
+    election = Election([str(tmp_path / "file" / "tercet")], "orders")
+    with caplog.at_level(logging.WARNING, "tercet"):
+        assert [election.is_won(), election.is_won()] == [False, False]
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "Nobody speaks for this host: its processes cannot meet. [Errno 20] "
+    )
+
+
+def test_the_next_place_will_do(tmp_path, directory):
+    """In a container whose files are read only, memory can be written."""
+    (tmp_path / "file").write_text("")
+    assert Election([str(tmp_path / "file" / "tercet"), str(directory)], "orders").is_won()
 
 
 def test_a_file_that_was_tidied_up_is_locked_anew(directory, candidates):
@@ -129,7 +142,7 @@ def test_a_file_that_was_tidied_up_is_locked_anew(directory, candidates):
 
 def test_a_file_that_somebody_closed_is_opened_again(directory, tmp_path):
     """Daemons close all files that they find open; the number may be another file's by then."""
-    election = Election(str(directory), "orders")
+    election = Election([str(directory)], "orders")
     assert election.is_won()
     number = election._file
     os.close(number)
@@ -143,4 +156,4 @@ def test_a_file_that_somebody_closed_is_opened_again(directory, tmp_path):
 def test_nobody_is_elected_without_locks(directory, monkeypatch):
     """Windows has none, and no files that tell of a host either."""
     monkeypatch.setattr("tercet.emit.election.fcntl", None)
-    assert not Election(str(directory), "orders").is_won()
+    assert not Election([str(directory)], "orders").is_won()

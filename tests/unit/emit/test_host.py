@@ -97,7 +97,7 @@ def test_shares_are_those_between_two_readings(tmp_path):
     seconds = iter([0.0, 0.0, 0.0, 10.0, 10.0, 10.0])
     kernel = write_kernel(tmp_path, MACHINE)
     host = Host(kernel, lambda: next(seconds))
-    list(host.readings())
+    list(kernel.remembering(host.readings()))
     write_kernel(
         tmp_path,
         {
@@ -108,7 +108,6 @@ def test_shares_are_those_between_two_readings(tmp_path):
             "proc/net/dev": MACHINE["proc/net/dev"].replace("1681154204 ", "1806154204 "),
         },
     )
-    kernel.forget()
     shares = [
         line
         for line in drawn(host.readings()).splitlines()

@@ -149,3 +149,11 @@ def test_pools_are_set_up_once(observed):
     edge.install(None)
     edge.setup(meter)
     assert edge.installed() is not observed
+
+
+def test_there_are_as_many_servers_as_are_of_use(observed, reader):
+    """More of them are counted all the same, without a name."""
+    for number in range(1000):
+        observed.waited((f"host{number}", 1), 0.1, in_vain=True)
+    counts = collected(reader)["tercet.http.client.connection.timeouts"]
+    assert (len(counts), sum(counts.values()), counts[()]) == (501, 1000, 500)

@@ -7,6 +7,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from tercet.declare.metric import Metric
+from tercet.declare.pace import Pace
 from tercet.emit.snapshot import Snapshot, Sums
 
 ONE = Metric("one", "counter", "s", "One.", ("key",))
@@ -89,3 +90,19 @@ def test_what_has_the_same_attributes_is_one_series():
     for number in (1, 2):
         sums.add(ONE, ("a",), number)
     assert list(sums.readings()) == [(ONE, ("a",), 3)]
+
+
+def test_what_cannot_be_read_is_said_once_and_the_rest_is_told(caplog, monkeypatch):
+    """Not once for each instrument."""
+    monkeypatch.setattr("tercet.emit.snapshot._minutely", Pace())
+    reader = InMemoryMetricReader()
+
+    def read():
+        yield ONE, ("a",), 1
+        raise TypeError("a kernel of another kind")
+
+    Snapshot(MeterProvider([reader]).get_meter("test"), (ONE, TWO, THREE), read)
+    assert [collected(reader), collected(reader)] == [{"one": {(("key", "a"),): 1}}] * 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "What this process uses could not all be measured: TypeError('a kernel of another kind')"
+    ]

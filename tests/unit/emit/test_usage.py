@@ -39,7 +39,7 @@ def exported(reader):
 
 @pytest.fixture
 def host(meter, reader, tmp_path):
-    observe_host(meter, "orders", directory=str(tmp_path / "elected"))
+    observe_host(meter, "orders", young=0, directory=str(tmp_path / "elected"))
     return exported(reader)
 
 
@@ -57,6 +57,14 @@ def test_every_metric_is_declared_once():
         "gauge",
         "up_down_counter",
     }
+
+
+def test_a_process_that_has_just_started_says_nothing_yet(meter, reader, tmp_path):
+    """It may end at once, and has no time for it."""
+    observe_process(meter)
+    observe_host(meter, "orders", directory=str(tmp_path / "elected"))
+    assert exported(reader) == {}
+    assert not (tmp_path / "elected").exists()
 
 
 def test_cpu_time_is_what_the_kernel_counts(host):
@@ -116,8 +124,8 @@ def test_pressure_is_in_seconds(host, resource):
 
 def test_no_series_has_a_key_that_was_not_declared(meter, reader, tmp_path):
     """Each is documented from its declaration."""
-    observe_process(meter)
-    observe_host(meter, "orders", directory=str(tmp_path / "elected"))
+    observe_process(meter, young=0)
+    observe_host(meter, "orders", young=0, directory=str(tmp_path / "elected"))
     declared = {metric.name: set(metric.attributes) for metric in USAGE}
     for metric in reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics:
         for point in metric.data.data_points:
@@ -126,8 +134,8 @@ def test_no_series_has_a_key_that_was_not_declared(meter, reader, tmp_path):
 
 def test_shares_come_with_the_second_collection(meter, reader, tmp_path):
     """All modes together are all the time there was."""
-    observe_process(meter)
-    observe_host(meter, "orders", directory=str(tmp_path / "elected"))
+    observe_process(meter, young=0)
+    observe_host(meter, "orders", young=0, directory=str(tmp_path / "elected"))
     assert ("system.cpu.utilization", "idle") not in exported(reader)
     time.sleep(1.1)  # as long as shares are of use at all
     found = exported(reader)
@@ -140,20 +148,20 @@ def test_shares_come_with_the_second_collection(meter, reader, tmp_path):
 def test_one_process_of_a_service_speaks_for_its_host(meter, reader, tmp_path):
     """A second one of the same parent is silent; one of another service is not."""
     directory = str(tmp_path / "elected")
-    observe_host(meter, "orders", directory=directory)
+    observe_host(meter, "orders", young=0, directory=directory)
     assert ("system.memory.limit",) in exported(reader)
     child = os.fork()
     if child == 0:
         other = InMemoryMetricReader()
-        observe_host(MeterProvider([other]).get_meter("test"), "payments", directory=directory)
+        observe_host(MeterProvider([other]).get_meter("test"), "payments", young=0, directory=directory)
         os._exit(0 if exported(reader) == {} and ("system.memory.limit",) in exported(other) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_file_is_read_once_a_collection(meter, reader, tmp_path, monkeypatch):
     """However many instruments it fills, and however many ask for it."""
-    observe_process(meter)
-    observe_host(meter, "orders", directory=str(tmp_path / "elected"))
+    observe_process(meter, young=0)
+    observe_host(meter, "orders", young=0, directory=str(tmp_path / "elected"))
     exported(reader)
     opened = []
     monkeypatch.setattr(

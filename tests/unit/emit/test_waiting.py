@@ -139,3 +139,16 @@ def test_any_queue_can_be_observed(seen):
         if each.attributes == {"tercet.queue.name": "letters"}
     ]
     assert length.value == 1
+
+
+def test_a_queue_that_cannot_be_counted_hides_no_other(reader, queues):
+    """Such as those between processes on macOS."""
+
+    class Uncountable(queue.SimpleQueue):
+        def qsize(self):
+            raise NotImplementedError
+
+    first, second = Uncountable(), queue.SimpleQueue()
+    queues.add("between", first)
+    queues.add("mail", second)
+    assert collected(reader)["tercet.queue.length"] == {("mail",): 0}
