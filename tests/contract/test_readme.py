@@ -81,9 +81,9 @@ def test_traced_of_the_readme_knows_its_id() -> None:
     assert re.fullmatch(r"ID [0-9a-f]{32}", printed[-1])
 
 
-@pytest.mark.parametrize("code", blocks("docs/quickstart.md"))
-def test_each_block_of_the_quickstart_runs(code: str) -> None:
-    """A block of the quickstart runs as it stands."""
+@pytest.mark.parametrize("code", [*blocks("docs/quickstart.md"), *blocks("docs/usage.md")])
+def test_each_block_of_the_docs_runs(code: str) -> None:
+    """A block of the quickstart, or of the page on usage, runs as it stands."""
     run(code)
 
 

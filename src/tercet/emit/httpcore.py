@@ -40,8 +40,7 @@ class HttpPools:
 
     def waited(self, server: Server, seconds: float, *, in_vain: bool) -> None:
         """Record that a request has waited for a place in a pool."""
-        with suppress(Exception):  # of a foreign meter; the request must go on.
-            self._wait.record(seconds, server, INVALID_SPAN_CONTEXT)
+        self._wait.record(seconds, server, INVALID_SPAN_CONTEXT)
         if in_vain:
             with self._lock:
                 known = server in self._timeouts or len(self._timeouts) < _MOST_SERVERS
@@ -158,7 +157,7 @@ class _Waiting:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        in_vain = isinstance(error, self._late)
-        if _installed is not None and (error is None or in_vain):
-            seconds = perf_counter() - self._started
-            _installed.waited(_server_of(self._request), seconds, in_vain=in_vain)
+        seconds, in_vain, pools = perf_counter() - self._started, isinstance(error, self._late), _installed
+        if pools is not None and (error is None or in_vain):
+            with suppress(Exception):  # A request's server is httpcore's inside; the request must go on.
+                pools.waited(_server_of(self._request), seconds, in_vain=in_vain)

@@ -8,7 +8,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar, Token
 from time import perf_counter
 from types import TracebackType
@@ -56,9 +56,6 @@ class _Known:
 
     def __init__(self, kind: Kind, name: str) -> None:
         self.kind, self.name = kind, name
-        self.start_anew()
-
-    def start_anew(self) -> None:
         # Its length counts, for to append and to pop needs no lock.
         self.pending: list[None] = []
         self.timeouts = 0
@@ -70,18 +67,20 @@ class Pools:
 
     def __init__(self, meter: Meter) -> None:
         self._wait = build_recorder(meter, POOL_WAIT)
-        self._known: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
+        self._start_anew()
         in_children(self._start_anew)
 
     def _start_anew(self) -> None:
-        for known in self._known.values():
-            known.start_anew()
+        self._known: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
 
-    def waiting(self, pool: Any, kind: Kind) -> "_Waiting":
+    def waiting(self, pool: Any, kind: Kind) -> AbstractContextManager[None]:
         """Measure what is done within it as waiting for a connection of `pool`."""
-        known = self._known.get(pool)
-        if known is None:
-            known = self._known[pool] = _Known(kind, kind.name(pool))
+        try:
+            known = self._known.get(pool)
+            if known is None:
+                known = self._known[pool] = _Known(kind, kind.name(pool))
+        except Exception:  # A pool's name is its library's inside; whoever asks for a connection gets it.
+            return nullcontext()
         return _Waiting(pool, known, self._wait)
 
     def readings(self) -> Iterator[Reading]:
@@ -89,8 +88,8 @@ class Pools:
         sums = Sums()
         for reference in self._known.keyrefs():
             pool = reference()
-            known = self._known.get(pool)
-            if pool is not None and known is not None:
+            if pool is not None:
+                known = self._known[pool]
                 # What a pool says of itself is its library's inside.
                 with suppress(Exception):
                     _add_held(sums, known.name, known.kind.held(pool))
@@ -126,8 +125,7 @@ class _Waiting:
         seconds = perf_counter() - self._started
         _waited_for.reset(self._token)
         known = self._known
-        if known.pending:  # A child that was forked meanwhile has none.
-            known.pending.pop()
+        known.pending.pop()
         is_timeout = error is not None and known.kind.is_timeout(error)
         if is_timeout:
             with known.lock:
@@ -170,9 +168,10 @@ def hook(owner: type, method: str, kind: Kind) -> None:
 
 def _hooked_sync(original: Any, kind: Kind) -> Callable[..., Any]:
     def obtain(pool: Any, *args: Any, **kwargs: Any) -> Any:
-        if _installed is None or _waited_for.get() is pool:
+        pools = _installed
+        if pools is None or _waited_for.get() is pool:
             return original(pool, *args, **kwargs)
-        with _installed.waiting(pool, kind):
+        with pools.waiting(pool, kind):
             return original(pool, *args, **kwargs)
 
     return obtain
@@ -180,9 +179,10 @@ def _hooked_sync(original: Any, kind: Kind) -> Callable[..., Any]:
 
 def _hooked_async(original: Any, kind: Kind) -> Callable[..., Any]:
     async def obtain(pool: Any, *args: Any, **kwargs: Any) -> Any:
-        if _installed is None or _waited_for.get() is pool:
+        pools = _installed
+        if pools is None or _waited_for.get() is pool:
             return await original(pool, *args, **kwargs)
-        with _installed.waiting(pool, kind):
+        with pools.waiting(pool, kind):
             return await original(pool, *args, **kwargs)
 
     return obtain

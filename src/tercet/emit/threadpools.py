@@ -12,6 +12,7 @@ from opentelemetry.metrics import Meter
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
 from tercet.declare.usage import THREADS_LIMIT, THREADS_USED, THREADS_WAIT, THREADS_WAITING
+from tercet.emit.forks import in_children
 from tercet.emit.metrics import build_recorder
 from tercet.emit.snapshot import Reading, Snapshot, Sums
 
@@ -30,15 +31,23 @@ class ThreadPools:
 
     def __init__(self, meter: Meter) -> None:
         self._wait = build_recorder(meter, THREADS_WAIT)
+        self._start_anew()
+        in_children(self._start_anew)
+        Snapshot(meter, (THREADS_LIMIT, THREADS_USED, THREADS_WAITING), self._readings)
+
+    def _start_anew(self) -> None:
+        # None of its parent's threads are in a forked child.
         self._names: WeakKeyDictionary[ThreadPoolExecutor, str] = WeakKeyDictionary()
         self.limiter: Any = None
-        Snapshot(meter, (THREADS_LIMIT, THREADS_USED, THREADS_WAITING), self._readings)
 
     def timed(self, pool: ThreadPoolExecutor, work: Callable[..., Any]) -> Callable[..., Any]:
         """Return what does `work` and records how long it has waited for a thread of `pool`."""
-        name = self._names.get(pool)
-        if name is None:
-            name = self._names[pool] = _NUMBER.sub("", getattr(pool, "_thread_name_prefix", ""))
+        try:
+            name = self._names.get(pool)
+            if name is None:
+                name = self._names[pool] = _NUMBER.sub("", getattr(pool, "_thread_name_prefix", ""))
+        except TypeError:  # A class that refines it may be one that nobody can remember.
+            return work
         record, submitted = self._wait.record, perf_counter()
 
         def run(*args: Any, **kwargs: Any) -> Any:

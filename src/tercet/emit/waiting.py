@@ -34,7 +34,7 @@ def _lock_wait() -> Recorder:
 class ObservedLock:
     """A lock that measures how long it was waited for, whenever it was not free at once.
 
-    It costs a tenth of a microsecond where it is free.
+    It costs half a microsecond more than the lock that it is made of, where that is free.
 
     >>> lock = ObservedLock("stock")
     >>> with lock:
@@ -49,11 +49,10 @@ class ObservedLock:
     def __init__(self, name: str, lock: Any = None) -> None:
         self._name = name
         self._lock = threading.Lock() if lock is None else lock
-        self._recorder: Recorder | None = None
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Take the lock, as `threading.Lock` does."""
-        if self._lock.acquire(blocking=False):
+        if self._lock.acquire(False):
             return True
         if not blocking:
             return False
@@ -72,7 +71,7 @@ class ObservedLock:
         return bool(self._lock.locked())
 
     def __enter__(self) -> bool:
-        return self.acquire()
+        return self._lock.acquire(False) or self.acquire()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -105,17 +104,16 @@ class Queues:
         sums, oldest = Sums(), dict[str, float]()
         for reference in self._queues.keyrefs():
             waiting = reference()
-            observed = self._queues.get(waiting)
-            if waiting is None or observed is None:
+            if waiting is None:
                 continue
-            name = observed.name
+            name, arrivals = self._queues[waiting]
             with suppress(NotImplementedError):  # What processes share cannot be counted on macOS.
-                sums.add(QUEUE_LENGTH, (name,), waiting.qsize())
+                sums.add(QUEUE_LENGTH, (name,), _size(waiting))
             if getattr(waiting, "maxsize", 0) > 0:
                 sums.add(QUEUE_LIMIT, (name,), waiting.maxsize)
-            if observed.arrivals is not None:
+            if arrivals is not None:
                 with suppress(IndexError):
-                    oldest[name] = min(oldest.get(name, monotonic()), observed.arrivals[0])
+                    oldest[name] = min(oldest.get(name, monotonic()), arrivals[0])
                 oldest.setdefault(name, monotonic())
         yield from sums.readings()
         for name, arrived in oldest.items():
@@ -136,12 +134,15 @@ def _note_arrivals(waiting: Any) -> deque[float]:
             arrivals.popleft()
         return get()
 
-    # Whoever holds the lock of a `queue.Queue` must not ask for its size as others do.
-    size = getattr(waiting, "_qsize", waiting.qsize)
     with getattr(waiting, "mutex", nullcontext()):
-        arrivals.extend([monotonic()] * size())
+        arrivals.extend([monotonic()] * _size(waiting))
         waiting._put, waiting._get = noting_put, noting_get
     return arrivals
+
+
+def _size(waiting: Any) -> int:
+    """Count what waits, without the lock that `queue.Queue` takes for it."""
+    return int(getattr(waiting, "_qsize", waiting.qsize)())
 
 
 @functools.cache

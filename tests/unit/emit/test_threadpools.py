@@ -1,6 +1,7 @@
 """Where work waits for a thread."""
 
 import asyncio
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -142,3 +143,25 @@ def test_a_recorder_that_fails_stops_no_work(pools):
     pools._wait = Broken()
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(int, "7").result(30) == 7
+
+
+def test_a_pool_that_nobody_can_remember_does_its_work(pools):
+    """It is told of nowhere."""
+
+    class Unhashable(ThreadPoolExecutor):
+        __hash__ = None
+
+    with Unhashable(1) as pool:
+        assert pool.submit(int, "7").result(30) == 7
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="This system does not fork.")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_has_no_threads(pools):
+    """Those that its parent told of are not there."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result(30)
+        child = os.fork()
+        if child == 0:
+            os._exit(len(list(pools._readings())))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
