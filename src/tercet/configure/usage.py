@@ -1,5 +1,6 @@
 """From settings to what measures how a process, its host and its runtime are used."""
 
+import asyncio
 import functools
 import gc
 import logging
@@ -14,9 +15,10 @@ import wrapt
 from opentelemetry import metrics
 
 from tercet.declare.settings import Settings
-from tercet.declare.usage import HTTP_POOLS, POOLS
+from tercet.declare.usage import HTTP_POOLS, LOOP_LAG, POOLS
 from tercet.emit import threads
-from tercet.emit.runtime import GarbageCollection, LoopWatch, watch_event_loop
+from tercet.emit.metrics import build_recorder
+from tercet.emit.runtime import GarbageCollection, LoopWatch
 from tercet.emit.snapshot import Reading, Snapshot
 from tercet.emit.threadpools import ThreadPools
 from tercet.emit.usage import observe_host, observe_process
@@ -57,6 +59,7 @@ class Usage:
         if self._settings.runtime_metrics:
             if hasattr(gc, "callbacks"):  # as CPython's has
                 GarbageCollection(meter)
+            self._lag = build_recorder(meter, LOOP_LAG)
             self._thread_pools = ThreadPools(meter)
             threads.observe(self._thread_pools.timed)
             _install_pools(meter)
@@ -65,7 +68,7 @@ class Usage:
         """Watch the event loop in which this process begins to serve."""
         if self._thread_pools is not None and self._watch is None:
             with suppress(RuntimeError):  # Loops other than asyncio's are not watched.
-                self._watch = watch_event_loop()
+                self._watch = LoopWatch(asyncio.get_running_loop(), self._lag)
                 self._thread_pools.limiter = _limiter()
 
     def end(self) -> None:

@@ -101,7 +101,7 @@ class Queues:
             self._queues[waiting] = _Observed(name, arrivals)
 
     def _readings(self) -> Iterator[Reading]:
-        sums, oldest = Sums(), dict[str, float]()
+        sums, oldest, now = Sums(), dict[str, float](), monotonic()
         for reference in self._queues.keyrefs():
             waiting = reference()
             if waiting is None:
@@ -112,12 +112,12 @@ class Queues:
             if getattr(waiting, "maxsize", 0) > 0:
                 sums.add(QUEUE_LIMIT, (name,), waiting.maxsize)
             if arrivals is not None:
+                oldest.setdefault(name, now)
                 with suppress(IndexError):
-                    oldest[name] = min(oldest.get(name, monotonic()), arrivals[0])
-                oldest.setdefault(name, monotonic())
+                    oldest[name] = min(oldest[name], arrivals[0])
         yield from sums.readings()
         for name, arrived in oldest.items():
-            yield QUEUE_AGE, (name,), max(0.0, monotonic() - arrived)
+            yield QUEUE_AGE, (name,), now - arrived
 
 
 def _note_arrivals(waiting: Any) -> deque[float]:
