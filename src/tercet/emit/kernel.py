@@ -26,6 +26,7 @@ class Kernel:
 
     def remembering(self, readings: Iterable[Reading]) -> Iterator[Reading]:
         """Walk through readings, and forget then what the files said."""
+        self._known.clear()  # A child that was forked meanwhile has what its parent remembered.
         try:
             yield from readings
         finally:

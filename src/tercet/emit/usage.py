@@ -13,6 +13,7 @@ from time import monotonic
 from opentelemetry.metrics import Meter
 
 from tercet.declare.usage import CONTAINER, HOST, PROCESS
+from tercet.emit.forks import undivided
 from tercet.emit.snapshot import Read, Reading, Snapshot
 
 #: Seconds that a process must live to be measured: one that ends at once need not import what measures it.
@@ -91,7 +92,8 @@ class _Late:
         if self._read is None:
             if monotonic() < self._from:
                 return ()
-            self._read = self._build()
+            with undivided():  # It imports.
+                self._read = self._build()
         return self._read()
 
 
