@@ -13,7 +13,7 @@ from time import monotonic
 from opentelemetry.metrics import Meter
 
 from tercet.declare.usage import CONTAINER, HOST, PROCESS
-from tercet.emit.forks import undivided
+from tercet.emit.forks import in_children, undivided
 from tercet.emit.snapshot import Read, Reading, Snapshot
 
 #: Seconds that a process must live to be measured: one that ends at once need not import what measures it.
@@ -76,7 +76,9 @@ def observe_host(
 
 
 class _Late:
-    """Read with what is built when it is first asked, unless that is too early.
+    """Read with what is built when it is first asked, but not while the process is young.
+
+    A forked child is young again: what is gone in a moment need neither be read nor elect anybody.
 
     Args:
         build: Builds what reads.
@@ -85,13 +87,18 @@ class _Late:
 
     def __init__(self, build: Callable[[], Read], young: float) -> None:
         self._build = build
-        self._from = monotonic() + young
+        self._young = young
         self._read: Read | None = None
+        self._begin()
+        in_children(self._begin)
+
+    def _begin(self) -> None:
+        self._from = monotonic() + self._young
 
     def __call__(self) -> Iterable[Reading]:
+        if monotonic() < self._from:
+            return ()
         if self._read is None:
-            if monotonic() < self._from:
-                return ()
             with undivided():  # It imports.
                 self._read = self._build()
         return self._read()
