@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 from tercet.errors import MetricError
 
@@ -117,6 +117,8 @@ class Metric:
         )
         is_window = self.kind != "summary" or (_is_number(self.window) and self.window > 0)
         yield is_window, "window", "seconds above 0", self.window, "Write 600 for ten minutes."
+        is_rule = self.across in get_args(Across)
+        yield is_rule, "across", f"one of {get_args(Across)}", self.across, "Write last."
         is_limit = self.limit is None or (isinstance(self.limit, int) and self.limit > 0)
         yield is_limit, "limit", "a whole number above 0", self.limit, "Write 500."
 

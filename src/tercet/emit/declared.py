@@ -12,7 +12,15 @@ from typing import Any, Generic, TypeVar
 
 from opentelemetry.trace import get_current_span
 
-from tercet.declare.metric import DEFAULT_BUCKETS, DURATION_BUCKETS, LONGEST_VALUE, Kind, Metric, Values
+from tercet.declare.metric import (
+    DEFAULT_BUCKETS,
+    DURATION_BUCKETS,
+    LONGEST_VALUE,
+    Across,
+    Kind,
+    Metric,
+    Values,
+)
 from tercet.emit.ledger import Gauges, Histograms, Ledger, Series, Summaries, Sums, cleaned
 from tercet.emit.registry import REGISTRY, Registry
 
@@ -270,6 +278,8 @@ class Gauge(_Asked[Gauges]):
         limit: See `Counter`.
         observe: Asked at each collection, in place of `set`: a number, or pairs of attributes and a number;
             what it does not name any more is gone.
+        across: What one scrape for several workers shows: the value set last, or their sum, max or min, or
+            each, with the number of its worker.
         registry: See `Counter`.
 
     Raises:
@@ -287,9 +297,11 @@ class Gauge(_Asked[Gauges]):
         unit: str = "",
         limit: int | None = None,
         observe: Observe | None = None,
+        across: Across = "last",
         registry: Registry = REGISTRY,
     ) -> None:
-        super().__init__(_metric("gauge", name, help, unit, attributes, limit=limit), registry)
+        metric = _metric("gauge", name, help, unit, attributes, limit=limit, across=across)
+        super().__init__(metric, registry)
         self._ask_with(observe)
 
     def set(self, value: float, /, **attributes: object) -> None:

@@ -30,6 +30,7 @@ def declared(**traits):
         ({"kind": "summary", "quantiles": (99,), "window": 1.0}, "quantiles"),
         ({"kind": "summary", "quantiles": ("a",), "window": 1.0}, "quantiles"),
         ({"kind": "summary", "window": 0}, "window"),
+        ({"across": "mean"}, "across"),
         ({"limit": 0}, "limit"),
         ({"limit": 1.5}, "limit"),
     ],

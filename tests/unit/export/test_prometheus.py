@@ -788,3 +788,40 @@ def test_a_broken_connection_is_no_news(serve, caplog):
     with caplog.at_level(logging.DEBUG, "tercet.prometheus"):
         server.handle_error(None, None)
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
+
+
+@pytest.mark.parametrize("openmetrics", [True, False])
+def test_a_summary_has_its_quantiles(openmetrics):
+    """And sum and count; an attribute named quantile does not break it."""
+    size = Metric(
+        "size", "summary", "By", "Size.", attributes=("kind", "quantile"), quantiles=(0.5, 1.0), window=60.0
+    )
+    reader = PrometheusReader()
+    provider = LeanMeterProvider([reader], Resource({}), TraceBasedExemplarFilter(), [])
+    ledger = provider.get_meter("t").take(build_ledger(size))
+    for value in (1, 1, 1, 0):
+        ledger.record_to(ledger.series(("mail", "all")), value, INVALID_SPAN_CONTEXT)
+    text = reader.render(openmetrics).decode()
+    parse = openmetrics_parser if openmetrics else classic_parser
+    (family,) = [each for each in parse.text_string_to_metric_families(text) if each.name == "size_bytes"]
+    own = {"kind": "mail", "exported_quantile": "all"}
+    assert family.type == "summary"
+    assert [(s.name, s.labels, round(s.value, 1)) for s in family.samples] == [
+        ("size_bytes", {**own, "quantile": "0.5"}, 1.0),
+        ("size_bytes", {**own, "quantile": "1.0"}, 1.0),
+        ("size_bytes_sum", own, 3),
+        ("size_bytes_count", own, 4),
+    ]
+
+
+def test_summaries_of_several_workers_have_no_quantiles():
+    """Their sums and counts add up; what quantiles both have together, nobody can tell."""
+    exposition = Exposition()
+    family = exposition.open(Heading("size", "summary"))
+    family.add("", ((3.0, 2.0, 1.5), (0.5,), ()))
+    family.add("", ((4.0, 1.0), (), ()))
+    assert exposition.render(openmetrics=False).splitlines() == [
+        "# TYPE size summary",
+        "size_sum 7.0",
+        "size_count 3",
+    ]
