@@ -37,7 +37,7 @@ BAD = {
     "protocol": Bad(
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "got 'grpc'", "install tercet[grpc]."),
         {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
-        missing="hpack",
+        missing="h2",
     ),
     "level": Bad(("TERCET_LOG_LEVEL", "got 'LOUD'", "Write INFO."), {"TERCET_LOG_LEVEL": "LOUD"}),
     "file": Bad(("tercet.toml", "line 1", "Correct the file."), file="log_format = = INFO\n"),

@@ -3,9 +3,10 @@
 import socket
 import threading
 import time
+import tracemalloc
 
 import pytest
-from hpack import Encoder
+from hpack import Decoder, Encoder
 from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
@@ -75,7 +76,11 @@ class Peer:
     def hear_greeting(self):
         assert self._file.read(len(PREFACE)) == PREFACE
         greeting = self.hear()
-        assert greeting.settings == {SettingsFrame.ENABLE_PUSH: 0}
+        assert greeting.settings[SettingsFrame.ENABLE_PUSH] == 0
+
+    def hear_all_there_is_room_for(self):
+        self.hear_until(HeadersFrame)
+        assert sum(len(self.hear().data) for _ in range(4)) == 65_535
 
     def ask(self, body=b"x", patience=SOON, headers=HEADERS):
         """Let the connection ask, in a thread of its own, for the peer to answer meanwhile."""
@@ -122,11 +127,10 @@ def test_no_more_is_sent_than_there_is_room(peer):
     """Neither on the connection nor on the stream; settings change the room of streams that are there."""
     peer.ask(b"x" * 100_000)
     peer.hear_greeting()
-    peer.hear_until(HeadersFrame)
-    assert sum(len(peer.hear().data) for _ in range(4)) == 65_535
+    peer.hear_all_there_is_room_for()
     peer.say(SettingsFrame(settings={SettingsFrame.INITIAL_WINDOW_SIZE: 65_545}))
     assert peer.hear().flags == {"ACK"}
-    peer.say(WindowUpdateFrame(0, 30), WindowUpdateFrame(7, 1_000_000))
+    peer.say(WindowUpdateFrame(0, 30))
     assert len(peer.hear().data) == 10
     peer.say(WindowUpdateFrame(1, 15))
     assert len(peer.hear().data) == 15
@@ -162,6 +166,16 @@ def test_a_peer_may_answer_before_it_has_heard_all(peer):
     assert peer.connection.is_open()
 
 
+def test_a_peer_may_say_that_it_wants_no_more(peer):
+    """Together with its answer, as RFC 9113, 8.1 has it."""
+    peer.ask(b"x" * 100_000)
+    peer.hear_greeting()
+    peer.hear_all_there_is_room_for()
+    peer.say(GREETING, *answer(1), RstStreamFrame(1, 0))
+    assert peer.result().is_whole
+    assert peer.connection.is_open()
+
+
 def test_a_peer_may_answer_and_hang_up(peer):
     """What it said before counts."""
     peer.say(GREETING, *answer(1, b"word"))
@@ -187,6 +201,17 @@ def test_long_headers_go_and_come_in_pieces(peer):
     assert peer.result().headers == {"name": "w" * 20_000}
 
 
+def test_a_peer_that_keeps_no_table_of_headers_is_heeded(peer):
+    """Once it has said so, a request says so first: RFC 7541, 4.2."""
+    peer.say(SettingsFrame(settings={SettingsFrame.HEADER_TABLE_SIZE: 0}))
+    assert peer.connection.is_open()
+    peer.ask()
+    peer.hear_greeting()
+    decoder = Decoder()
+    decoder.max_allowed_table_size = 0
+    assert decoder.decode(peer.hear_until(HeadersFrame).data) == HEADERS
+
+
 def test_pings_are_answered_and_the_unknown_is_not(peer):
     """Also what came between two requests, with the next one."""
     peer.say(GREETING, PingFrame(opaque_data=b"12345678"), ExtensionFrame(99, 0), ACK)
@@ -199,25 +224,33 @@ def test_pings_are_answered_and_the_unknown_is_not(peer):
     assert peer.result().is_whole
 
 
-def test_what_others_are_told_is_no_answer(peer):
-    """Their bytes count all the same, and their headers teach the decoder."""
-    encoder = Encoder()
-    first = HeadersFrame(9, encoder.encode([("grpc-status", "7")]), flags=["END_HEADERS"])
-    again = HeadersFrame(1, encoder.encode([("grpc-status", "7")]), flags=["END_HEADERS", "END_STREAM"])
-    peer.ask()
+def test_a_late_word_on_an_earlier_request_is_no_answer(peer):
+    """It was on its way when the request was given up."""
+    peer.ask(b"x" * 100_000)
     peer.hear_greeting()
-    peer.say(GREETING, first, DataFrame(9, b"not yours"), RstStreamFrame(9, 2))
-    assert peer.hear_until(WindowUpdateFrame).window_increment == 9
-    peer.say(again)
-    response = peer.result()
-    assert (response.headers, bytes(response.data)) == ({"grpc-status": "7"}, b"")
+    peer.hear_all_there_is_room_for()
+    peer.say(GREETING, *answer(1))
+    assert peer.result().is_whole
+    peer.ask()
+    assert peer.hear_until(HeadersFrame).stream_id == 3
+    peer.say(WindowUpdateFrame(1, 9), DataFrame(1, b"not yours"), RstStreamFrame(1, 2), *answer(3, b"word"))
+    assert bytes(peer.result().data) == b"word"
+
+
+def test_what_is_not_pretty_is_understood(peer):
+    """A message may end with a space."""
+    peer.ask()
+    peer.say(GREETING, headers(1, ("grpc-message", " no "), flags=("END_HEADERS", "END_STREAM")))
+    assert peer.result().headers == {"grpc-message": " no "}
 
 
 def test_a_farewell_lets_the_last_request_end(peer):
     """And no other begin."""
     peer.ask()
     peer.hear_greeting()
-    peer.say(GREETING, GoAwayFrame(last_stream_id=1), *answer(1))
+    peer.say(GREETING, GoAwayFrame(last_stream_id=2**31 - 1), PingFrame(opaque_data=b"12345678"))
+    assert peer.hear_until(PingFrame).flags == {"ACK"}
+    peer.say(GoAwayFrame(last_stream_id=1), *answer(1))
     assert peer.result().is_whole
     assert not peer.connection.is_open()
 
@@ -260,13 +293,18 @@ def test_a_deadline_holds_whatever_comes(patience, peer):
     [
         ([headers(1)], "what listens there speaks no HTTP/2, and so no gRPC"),
         ([GREETING, DataFrame(1, b"x" * 16_385)], "a frame is longer than it may be"),
-        ([GREETING, *[DataFrame(1, b"x" * 16_384)] * 5], "the answer is longer than any collector's"),
-        ([GREETING, ContinuationFrame(1, b"x")], "headers go on where they may not"),
         (
-            [GREETING, HeadersFrame(1, b"x"), *[ContinuationFrame(1, b"x" * 16_000)] * 6],
-            "headers go on where they may not",
+            [GREETING, headers(1, (":status", "200")), *[DataFrame(1, b"x" * 16_384)] * 5],
+            "the answer is longer than any collector's",
         ),
-        ([GREETING, PushPromiseFrame(1, 2, b"")], "a push was promised that nobody wants"),
+        (
+            [GREETING, HeadersFrame(1, b"x"), *[ContinuationFrame(1, b"x" * 16_000)] * 64],
+            "it does not keep to HTTP/2: Too many continuation frames received.",
+        ),
+        (
+            [GREETING, PushPromiseFrame(1, 2, b"", flags=["END_HEADERS"])],
+            "it does not keep to HTTP/2: Received pushed stream",
+        ),
     ],
 )
 def test_a_peer_that_breaks_the_rules_is_named(frames, words, peer):
@@ -278,11 +316,8 @@ def test_a_peer_that_breaks_the_rules_is_named(frames, words, peer):
     assert outcome.strerror == words
 
 
-class Talker:
-    """A wire on which something comes all the time."""
-
-    def recv(self, _size):
-        return (GREETING.serialize() + PingFrame(opaque_data=b"12345678").serialize()) * 1_000
+class Wire:
+    """A wire that needs no other side."""
 
     def settimeout(self, _seconds):
         pass
@@ -291,6 +326,43 @@ class Talker:
         pass
 
 
+class Talker(Wire):
+    """Something comes all the time."""
+
+    def recv(self, _size):
+        return (GREETING.serialize() + PingFrame(opaque_data=b"12345678").serialize()) * 1_000
+
+
 def test_a_peer_that_talks_all_the_time_is_left():
     """Between two requests there is little to say."""
     assert not Connection(Talker()).is_open()
+
+
+class Answering(Wire):
+    """Each request is answered at once."""
+
+    def __init__(self):
+        self._stream, self._said = -1, GREETING.serialize()
+
+    def sendall(self, _request):
+        self._stream += 2
+
+    def recv(self, _size):
+        said, self._said = self._said, b""
+        return said + b"".join(frame.serialize() for frame in answer(self._stream, b"word"))
+
+
+def test_what_is_over_is_forgotten():
+    """A connection holds no more after a thousand requests than after some."""
+    connection = Connection(Answering())
+
+    def ask(times):
+        for _ in range(times):
+            assert connection.ask(HEADERS, b"x", time.monotonic() + SOON).is_whole
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    some = ask(100)
+    held = ask(1_000) - some
+    tracemalloc.stop()
+    assert held < 10_000
