@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
@@ -28,8 +28,11 @@ from tercet.export.forked import PeriodicReader
 from tercet.export.metered import LeanMeterProvider, Memory
 from tercet.export.points import PostedPoints
 from tercet.export.processors import BatchedLogs, BatchedSpans
-from tercet.export.prometheus import PrometheusApp, PrometheusReader, PrometheusServer, start_server
+from tercet.export.prometheus import PrometheusApp, PrometheusReader
 from tercet.export.workers import Workers
+
+if TYPE_CHECKING:  # Most processes can do without what it imports.
+    from tercet.export.prometheus_port import PrometheusServer
 
 PROMETHEUS_PORT = 9464
 # Seconds for what is sent at a signal that somebody else handles.
@@ -216,6 +219,9 @@ class Observability:
         port = self.prometheus_port
         if port is None or self._server is not None or self.is_shut_down:
             return
+        # Before anything else, for a fork must not find it half imported.
+        from tercet.export.prometheus_port import start_server
+
         reader = self._prometheus_reader()
         if self._workers is not None and not self._workers.holds("port"):
             return  # Another worker answers for all; this one tries again, for it may end.

@@ -4,9 +4,7 @@ The table is the `Settings` class itself. The row drives loading, the error mess
 `tercet run`, the settings page of the docs and its own test; a new setting is one new row.
 """
 
-import difflib
 import math
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -326,6 +324,8 @@ def _filed(environ: Mapping[str, str]) -> tuple[Mapping[str, Any], str]:
     path = Path(named or CONFIG_FILE)
     try:
         with path.open("rb") as file:
+            import tomllib  # Few have such a file.
+
             return tomllib.load(file), str(path)
     except FileNotFoundError:
         if named:
@@ -333,7 +333,7 @@ def _filed(environ: Mapping[str, str]) -> tuple[Mapping[str, Any], str]:
                 f"{CONFIG_VARIABLE} must be a file that exists, got {named!r}. Correct the path or unset it."
             ) from None
         return {}, str(path)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no TOML, or no UTF-8
         raise SettingsError(f"{path} must be readable TOML, got {error}. Correct the file.") from error
 
 
@@ -345,6 +345,8 @@ def _refuse_unknown(names: Mapping[str, Any], where: str) -> None:
 
 
 def _suggestion(name: str, known: list[str]) -> str:
+    import difflib  # Hardly anybody needs it.
+
     close = difflib.get_close_matches(name, known, n=1)
     return f"Did you mean {close[0]!r}?" if close else "docs/settings.md lists them all."
 

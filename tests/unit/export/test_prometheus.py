@@ -35,10 +35,11 @@ from starlette.routing import Mount, Route
 from tercet.declare.metric import Metric
 from tercet.emit.ledger import build_ledger
 from tercet.errors import SetupError
-from tercet.export import prometheus
+from tercet.export import prometheus, prometheus_port
 from tercet.export.exposition import Exposition, Heading
 from tercet.export.metered import LeanMeterProvider
-from tercet.export.prometheus import PrometheusApp, PrometheusReader, respond, start_server
+from tercet.export.prometheus import PrometheusApp, PrometheusReader, respond
+from tercet.export.prometheus_port import start_server
 
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
 SPAN_ID = 0xB7AD6B7169203331
@@ -756,7 +757,7 @@ def test_too_many_scrapes_are_refused(serve):
 
 def test_too_many_connections_are_hung_up_on(serve, monkeypatch):
     """Clients that connect and say nothing cannot take all threads."""
-    monkeypatch.setattr(prometheus, "CONNECTIONS_AT_ONCE", 1)
+    monkeypatch.setattr(prometheus_port, "CONNECTIONS_AT_ONCE", 1)
     server = serve(Fixed())
     with socket.create_connection(server.address), socket.create_connection(server.address, 10) as refused:
         assert refused.recv(1) == b""
@@ -764,7 +765,7 @@ def test_too_many_connections_are_hung_up_on(serve, monkeypatch):
 
 def test_slow_clients_are_hung_up_on(serve, monkeypatch):
     """A request that comes drop by drop has a limit as a whole, beside the one for each drop."""
-    monkeypatch.setattr(prometheus, "CONNECTION_LIMIT_SECONDS", 0)
+    monkeypatch.setattr(prometheus_port, "CONNECTION_LIMIT_SECONDS", 0)
     server = serve(Fixed())
     with socket.create_connection(server.address, 10) as slow:
         slow.sendall(b"GET /met")
