@@ -14,7 +14,7 @@ from itertools import accumulate
 from operator import add
 from typing import Literal
 
-from tercet.declare.layout import BUCKETS, COUNT, SET_AT, TOTAL
+from tercet.declare.layout import BUCKETS, COUNT, QUANTILES, SET_AT, TOTAL
 from tercet.declare.metric import Across, Kind
 
 FamilyKind = Kind | Literal["info"]
@@ -235,7 +235,7 @@ def _summary_lines(
 ) -> None:
     numbers, quantiles, _ = series
     head = f"{heading.name}{{{labels},quantile=" if labels else f"{heading.name}{{quantile="
-    values = numbers[COUNT + 1 :]
+    values = numbers[QUANTILES:]
     lines.extend([f'{head}"{q!r}"}} {_number(value)}' for q, value in zip(quantiles, values, strict=True)])
     braces = f"{{{labels}}}" if labels else ""
     lines.append(f"{heading.name}_sum{braces} {_number(numbers[TOTAL])}")

@@ -243,6 +243,21 @@ def test_a_gauge_is_shown_by_its_rule(worker, start, across, shown):
     assert worker.values() == alone
 
 
+@pytest.mark.parametrize("kind", ["gauge", "up_down_counter"])
+def test_a_state_that_is_no_more_is_shown_by_nobody(worker, start, kind):
+    """Its place in the file stays, and says so; what comes back gets another one."""
+    level = Metric("level", kind, "", "How high.", attributes=("tank",))
+
+    def tell(other):
+        ledger = other.take(level)
+        for tank in ("left", "right"):
+            ledger.reach(ledger.series((tank,)), 2)
+        ledger.keep_only({id(ledger.series(("left",)))})
+
+    start(tell)
+    assert worker.values() == {("level", "left"): 2}
+
+
 def test_gauges_of_the_sdk_about_a_process_are_shown_of_each(worker, start):
     """One process's share means nothing in place of another's; any other gauge is that of the last."""
 
