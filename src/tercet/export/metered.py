@@ -5,6 +5,7 @@ Its readers see no difference: they get the same data points, with their own tem
 
 import itertools
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from time import time_ns
@@ -155,8 +156,9 @@ class LeanMeterProvider(MeterProvider):
         self._begin(most_series)
 
     def _begin(self, most_series: int) -> None:
-        # A signal's handler may declare a metric while its own thread does.
-        self._taking = threading.RLock()
+        self._free()
+        # Not `_handle_fork`: upstream remembers that of the class which the provider was made of.
+        os.register_at_fork(after_in_child=self._free)
         self._memory: Memory | None = None
         self._most_series = most_series
         self._told: set[str] = set()
@@ -167,9 +169,9 @@ class LeanMeterProvider(MeterProvider):
         for reader in self._measurement_consumer._reader_storages:
             self._open(reader)
 
-    def _handle_fork(self) -> None:
+    def _free(self) -> None:
+        # A signal's handler may declare a metric while its own thread does.
         self._taking = threading.RLock()
-        super()._handle_fork()
 
     def get_meter(self, *args: Any, **kwargs: Any) -> metrics.Meter:
         """Return the meter of a scope; the same one each time."""

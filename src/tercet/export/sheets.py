@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
-from tercet.declare.layout import BUCKETS
+from tercet.declare.layout import BUCKETS, COUNT
 from tercet.declare.metric import Across, Kind
 from tercet.export.exposition import Family, Heading, Measured
 
@@ -168,10 +168,16 @@ class Reading:
             heading = self._headings[place]
             if exemplars:
                 self.exemplars.append((heading, labels, tuple(map(tuple, exemplars[0]))))
-            elif heading.kind == "histogram" and len(numbers) != BUCKETS + len(bounds) + 1:
+            elif len(numbers) != _length(heading, bounds, len(numbers)):
                 raise ValueError("its numbers are not those of its bounds")
             else:
                 self.series.append((heading, labels, tuple(bounds), numbers))
+
+
+def _length(heading: Heading, bounds: Sequence[float], otherwise: int) -> int:
+    """Say how many numbers a series has that others read; the quantiles of a summary are not shared."""
+    lengths = {"histogram": BUCKETS + len(bounds) + 1, "summary": COUNT + 1}
+    return lengths.get(heading.kind, otherwise)
 
 
 def _heading(name: str, kind: Any, help_text: str, unit: str, across: Any) -> Heading:

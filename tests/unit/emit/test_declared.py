@@ -1,6 +1,7 @@
 """Metrics of one's own: what is counted, what is refused, and what is kept."""
 
 import os
+import signal
 import threading
 from decimal import Decimal
 from enum import Enum, IntEnum
@@ -427,6 +428,33 @@ def test_a_provider_of_somebody_else_is_extended():
     Counter("orders", "Orders.", registry=registry).add(2)
     registry.bind(earlier.get_meter("t"), raises=False)
     assert picture(reader, "orders") == {(): 2}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="This system does not fork.")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_finds_no_lock_held_even_of_an_extended_provider():
+    """While another thread declares a metric."""
+    earlier = MeterProvider([Reader()], shutdown_on_exit=False)
+    adopt(earlier, 2000)
+    registry, held, done = Registry(), threading.Event(), threading.Event()
+    registry.bind(earlier.get_meter("t"), raises=False)
+
+    def hold():
+        with earlier._taking:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        Counter("orders", "Orders.", registry=registry).add(1)
+        os._exit(0)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_provider_that_cannot_collect_them_is_named(caplog):

@@ -80,6 +80,13 @@ def test_a_reader_follows_what_is_written():
     assert (found, reading.notes) == ({"first": 0.0, "second": 7.0}, {"folded": ["x"]})
 
 
+@pytest.mark.parametrize("heading", [WAITED, Heading("size", "summary")], ids=lambda each: each.kind)
+def test_numbers_that_do_not_fit_their_kind_are_an_error(heading):
+    """Whoever adds them up would take one for another."""
+    with pytest.raises(ValueError, match="no record"):
+        read(sheet_of((heading, {"": ((1.0,), (), ())})))
+
+
 @given(st.integers(0, len(SHEET) - 1), st.binary(min_size=1, max_size=9))
 def test_damage_is_an_error_of_one_kind(place, damage):
     """Whichever bytes are overwritten: what is before them is read, and nothing else happens."""

@@ -176,6 +176,25 @@ def test_what_a_killed_worker_counted_stays(worker, start, directory):
     assert (worker.values(), len(files(directory))) == (times(2, alive=1), 1)
 
 
+def test_summaries_of_workers_add_up_without_quantiles(worker, start):
+    """Sum and count only grow, whoever ends; one process alone has quantiles as well."""
+    size = Metric("size", "summary", "", "Size.", quantiles=(0.5,), window=60.0)
+
+    def measure(one):
+        ledger = one.take(size)
+        ledger.record_to(ledger.series(()), 4.0, INVALID_SPAN_CONTEXT)
+
+    measure(worker)
+    assert set(worker.values()) == {("size", "0.5"), ("size_sum",), ("size_count",)}
+    child = start(measure)
+    both = {("size_sum",): 8, ("size_count",): 2}
+    assert worker.values() == both
+    child.kill()
+    assert worker.values() == both
+    worker.workers.fold()
+    assert worker.values() == both
+
+
 def test_thousands_of_restarts_leave_two_files(worker, start, directory):
     """Each is folded into what is there already."""
     worker.count()
