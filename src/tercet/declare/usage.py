@@ -1,7 +1,9 @@
 """What a process, its host and its container use, where they wait and what fails, as declared metrics.
 
 https://opentelemetry.io/docs/specs/semconv/system/ and its neighbours are the source of names, units and
-attributes; what starts with `tercet.` has no name there.
+attributes; what starts with `tercet.` has no name there. Amounts that are not stable there and end in `count`
+are named by what is counted: such a name belongs to histograms in Prometheus, and `promtool check metrics`
+refuses it.
 """
 
 from tercet.declare.metric import DURATION_BUCKETS, Metric
@@ -39,9 +41,9 @@ PROCESS_CPU_UTILIZATION = _gauge(
 )
 PROCESS_MEMORY = _amount("process.memory.usage", "By", "Physical memory of this process.")
 PROCESS_VIRTUAL = _amount("process.memory.virtual", "By", "Virtual memory of this process.")
-PROCESS_THREADS = _amount("process.thread.count", "{thread}", "Threads of this process.")
+PROCESS_THREADS = _amount("process.threads", "{thread}", "Threads of this process.")
 PROCESS_FILES = _amount(
-    "process.unix.file_descriptor.count", "{file_descriptor}", "File descriptors that this process has open."
+    "process.unix.file_descriptors", "{file_descriptor}", "File descriptors that this process has open."
 )
 PROCESS_FILES_LIMIT = _amount(
     "tercet.process.file_descriptor.limit",
@@ -83,7 +85,7 @@ CPU_TIME = _counter("system.cpu.time", "s", "Seconds that all CPUs together spen
 CPU_UTILIZATION = _gauge(
     "system.cpu.utilization", "1", "Share of the time of all CPUs together spent in each mode.", "cpu.mode"
 )
-CPU_COUNT = _amount("system.cpu.logical.count", "{cpu}", "CPUs that are online.")
+CPU_COUNT = _amount("system.cpu.logical.cores", "{cpu}", "CPUs that are online.")
 CPU_LOAD = _gauge(
     "tercet.system.cpu.load",
     "{thread}",
@@ -370,7 +372,7 @@ RUNTIME = (
 # Connection pools, https://opentelemetry.io/docs/specs/semconv/db/database-metrics/#connection-pools
 _POOL = "db.client.connection.pool.name"
 POOL_CONNECTIONS = _amount(
-    "db.client.connection.count",
+    "db.client.connections",
     "{connection}",
     "Connections of a pool, idle and used.",
     _POOL,

@@ -9,7 +9,7 @@ from kernels import CONTAINER, MACHINE, drawn, write_kernel
 from tercet.emit.host import Host
 
 PICTURE = """\
-system.cpu.logical.count 2
+system.cpu.logical.cores 2
 system.cpu.time user 6978.24
 system.cpu.time nice 197.49
 system.cpu.time system 940.19

@@ -60,12 +60,12 @@ def engine(sqlalchemy, tmp_path):
 def test_a_pool_of_sqlalchemy_tells_what_it_holds(engine, reader):
     """By state, under a name that leads to the database."""
     with engine.connect(), engine.connect():
-        used = collected(reader)["db.client.connection.count"]
+        used = collected(reader)["db.client.connections"]
     idle = collected(reader)
     (name,) = {key[0] for key in used}
     assert name.endswith("shop.db")
     assert used == {(name, "idle"): 0, (name, "used"): 2}
-    assert idle["db.client.connection.count"] == {(name, "idle"): 1, (name, "used"): 0}
+    assert idle["db.client.connections"] == {(name, "idle"): 1, (name, "used"): 0}
     assert idle["db.client.connection.max"] == {(name,): 2}
     assert idle["db.client.connection.wait_time"] == {(name,): 2}
 
@@ -130,7 +130,7 @@ def test_a_pool_that_keeps_no_count_is_waited_for_all_the_same(sqlalchemy, reade
     engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/a.db", poolclass=sqlalchemy.pool.NullPool)
     engine.connect().close()
     found = collected(reader)
-    assert "db.client.connection.count" not in found
+    assert "db.client.connections" not in found
     assert list(found["db.client.connection.wait_time"].values()) == [1]
 
 
@@ -200,7 +200,7 @@ def test_a_pool_of_psycopg_that_finds_no_server_times_out(psycopg_pool, reader):
     assert found["db.client.connection.max"] == {("orders",): 3}
     assert found["db.client.connection.timeouts"] == {("orders",): 1}
     assert found["db.client.connection.wait_time"] == {("orders",): 1}
-    assert set(found["db.client.connection.count"]) == {("orders", "idle"), ("orders", "used")}
+    assert set(found["db.client.connections"]) == {("orders", "idle"), ("orders", "used")}
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_a_pool_of_redis_tells_what_it_holds(redis, no_server, reader):
     first, second = pool.get_connection(), pool.get_connection()
     pool.release(second)
     found = collected(reader)
-    assert found["db.client.connection.count"] == {("cache:1/2", "idle"): 1, ("cache:1/2", "used"): 1}
+    assert found["db.client.connections"] == {("cache:1/2", "idle"): 1, ("cache:1/2", "used"): 1}
     assert found["db.client.connection.max"] == {("cache:1/2",): 2}
     pool.get_connection()
     with pytest.raises(redis.ConnectionError):
@@ -252,7 +252,7 @@ def test_a_blocking_pool_of_redis_is_waited_for(redis, no_server, reader):
     with pytest.raises(redis.ConnectionError):
         pool.get_connection()
     found = collected(reader)
-    assert found["db.client.connection.count"] == {("cache:6379/0", "idle"): 0, ("cache:6379/0", "used"): 1}
+    assert found["db.client.connections"] == {("cache:6379/0", "idle"): 0, ("cache:6379/0", "used"): 1}
     assert found["db.client.connection.timeouts"] == {("cache:6379/0",): 1}
     assert found["db.client.connection.wait_time"] == {("cache:6379/0",): 2}
 
@@ -267,7 +267,7 @@ def test_a_pool_of_asynchronous_redis_is_measured_once(kind, redis, no_server, r
         return collected(reader), connection, pool
 
     found, *_ = asyncio.run(serve())
-    assert found["db.client.connection.count"] == {("cache:6379/0", "idle"): 0, ("cache:6379/0", "used"): 1}
+    assert found["db.client.connections"] == {("cache:6379/0", "idle"): 0, ("cache:6379/0", "used"): 1}
     assert found["db.client.connection.wait_time"] == {("cache:6379/0",): 1}
 
 
@@ -303,7 +303,7 @@ def test_a_library_that_has_changed_is_told_without_what_it_holds(observed, read
     it = Pool()
     it.get()
     found = collected(reader)
-    assert "db.client.connection.count" not in found
+    assert "db.client.connections" not in found
     assert found["db.client.connection.pending_requests"] == {("it",): 0}
 
 

@@ -60,9 +60,9 @@ def test_threads_and_files_are_counted_when_they_are_there(process):
         after = read(process)
     leave.set()
     thread.join()
-    assert after["process.thread.count",] == before["process.thread.count",] + 1
-    assert after["process.unix.file_descriptor.count",] == before["process.unix.file_descriptor.count",] + 1
-    assert before["process.unix.file_descriptor.count",] == len(os.listdir("/proc/self/fd")) - 1
+    assert after["process.threads",] == before["process.threads",] + 1
+    assert after["process.unix.file_descriptors",] == before["process.unix.file_descriptors",] + 1
+    assert before["process.unix.file_descriptors",] == len(os.listdir("/proc/self/fd")) - 1
     assert after["tercet.process.file_descriptor.limit",] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
@@ -133,7 +133,7 @@ def test_without_the_kernels_files_python_says_what_it_knows(tmp_path):
         "process.cpu.time",
         "process.context_switches",
         "process.paging.faults",
-        "process.unix.file_descriptor.count",
+        "process.unix.file_descriptors",
         "tercet.process.file_descriptor.limit",
     }
 
