@@ -7,7 +7,7 @@ Pure: knows nothing of the SDK that measured, nor of the HTTP that serves.
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
@@ -50,6 +50,43 @@ _SIGNIFICANT_DIGITS = 17
 Series = tuple[tuple[float, ...], tuple[float, ...], tuple[Measured, ...]]
 
 
+class Rounded(float):
+    """A sum that has lost something to rounding, and remembers of what it is the sum.
+
+    Workers add up in different orders. A last digit that differed from scrape to scrape would be a counter
+    that goes backwards, for which Prometheus counts all of it once more.
+    """
+
+    __slots__ = ("parts",)
+    parts: Sequence[float]
+
+    def __new__(cls, parts: Sequence[float]) -> "Rounded":
+        """Add up, in whatever order they are, to the number that is nearest to their sum."""
+        total = super().__new__(cls, math.fsum(parts))
+        total.parts = parts
+        return total
+
+    def rests(self) -> Iterator[float]:
+        """Walk through what is missing to the exact sum, from the largest to the smallest."""
+        told = [-float(self)]
+        while rest := math.fsum((*self.parts, *told)):
+            told.append(-rest)
+            yield rest
+
+
+def total(a: float, b: float) -> float:
+    """Add two numbers so that it does not matter in which order numbers are added.
+
+    >>> total(total(0.1, 0.2), 0.3) == total(0.1, total(0.2, 0.3)) == 0.6
+    True
+    """
+    simple = a + b
+    is_exact = simple - a == b and simple - b == a
+    if not math.isfinite(simple) or (is_exact and Rounded not in (a.__class__, b.__class__)):
+        return simple
+    return Rounded((*getattr(a, "parts", (a,)), *getattr(b, "parts", (b,))))
+
+
 def plus(mine: Series, theirs: Series) -> Series:
     """Add up two sums or histograms; of other bounds, those stay that both have, where counts are exact."""
     shared = mine[1]
@@ -58,9 +95,9 @@ def plus(mine: Series, theirs: Series) -> Series:
         mine, theirs = _narrowed(mine, shared), _narrowed(theirs, shared)
     a, b = mine[0], theirs[0]
     if len(a) <= BUCKETS:
-        return (a[TOTAL] + b[TOTAL],), (), mine[2] + theirs[2]
+        return (total(a[TOTAL], b[TOTAL]),), (), mine[2] + theirs[2]
     counts = map(add, a[BUCKETS:], b[BUCKETS:])
-    return (a[TOTAL] + b[TOTAL], *a[TOTAL + 1 : BUCKETS], *counts), shared, mine[2] + theirs[2]
+    return (total(a[TOTAL], b[TOTAL]), *a[TOTAL + 1 : BUCKETS], *counts), shared, mine[2] + theirs[2]
 
 
 def _narrowed(series: Series, shared: tuple[float, ...]) -> Series:
@@ -74,7 +111,7 @@ def _narrowed(series: Series, shared: tuple[float, ...]) -> Series:
 def without_quantiles(mine: Series, theirs: Series) -> Series:
     """Add up what two summaries have counted; quantiles of one process say nothing about both."""
     a, b = mine[0], theirs[0]
-    return (a[TOTAL] + b[TOTAL], a[COUNT] + b[COUNT]), (), ()
+    return (total(a[TOTAL], b[TOTAL]), a[COUNT] + b[COUNT]), (), ()
 
 
 def chosen(mine: Series, theirs: Series, across: Across) -> Series:
@@ -82,7 +119,7 @@ def chosen(mine: Series, theirs: Series, across: Across) -> Series:
     a, b = mine[0], theirs[0]
     latest = max(a[SET_AT], b[SET_AT])
     if across == "sum":
-        return (a[TOTAL] + b[TOTAL], latest), (), ()
+        return (total(a[TOTAL], b[TOTAL]), latest), (), ()
     if across == "max":
         return (max(a[TOTAL], b[TOTAL]), latest), (), ()
     if across == "min":

@@ -18,9 +18,9 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
-from tercet.declare.layout import BUCKETS, COUNT
+from tercet.declare.layout import BUCKETS, COUNT, TOTAL
 from tercet.declare.metric import Across, Kind
-from tercet.export.exposition import Family, Heading, Measured
+from tercet.export.exposition import Family, Heading, Measured, Rounded
 
 MARK = b"tercet1\n"
 _USED = struct.Struct("=Q")
@@ -85,6 +85,10 @@ class Sheet:
                 continue
             for labels, (numbers, bounds, _) in family.series.items():
                 self.records.series(family.heading, labels, bounds, numbers)
+                total = numbers[TOTAL]
+                # Each as a series of its own, which is added to the first one again.
+                for rest in total.rests() if isinstance(total, Rounded) else ():
+                    self.records.series(family.heading, labels, bounds, (rest, *[0.0] * (len(numbers) - 1)))
                 pause()
 
     def add_exemplars(self, families: Iterable[Family]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.export.exposition import Exposition, Heading
+from tercet.export.exposition import Exposition, Family, Heading
 from tercet.export.sheets import MOST_EXEMPLARS, START, Reading, Records, Sheet, header
 
 ORDERS = Heading("orders", "counter", "Orders processed.", "", "last")
@@ -132,3 +132,26 @@ def test_a_record_that_says_nothing_known_is_an_error(content):
     data = b"".join(parts)
     with pytest.raises(ValueError, match="begins no record"):
         read(header(START + len(data)) + data)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=6), st.randoms())
+def test_sums_do_not_depend_on_who_adds_them_up(numbers, random):
+    """Nor on which of them were folded before: a last digit less would be a counter that goes backwards."""
+    shuffled = random.sample(numbers, len(numbers))
+    folded, rest = shuffled[:-1], shuffled[-1:]
+    heading = Heading("waited", "counter")
+    sheet = Sheet()
+    sheet.add([added(heading, folded)])
+    reading = Reading(memoryview(sheet.to_bytes()))
+    reading.read_on()
+    again = [total for _, _, _, (total,) in reading.series]
+    sums = {float(added(heading, each).series[""][0][0]) for each in (numbers, shuffled, [*rest, *again])}
+    assert sums == {math.fsum(numbers)}
+
+
+def added(heading, numbers):
+    """A family in which all of these were added to one series."""
+    family = Family(heading)
+    for number in numbers:
+        family.add("", ((number,), (), ()))
+    return family
