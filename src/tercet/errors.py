@@ -3,6 +3,7 @@
     TercetError
     ├── SettingsError (ValueError)      a setting has a value that cannot be used
     ├── UnknownSettingError (TypeError) a setting that does not exist
+    ├── ObjectivesError (ValueError)    objectives that cannot be used
     ├── SetupError (RuntimeError)       the process cannot be set up as asked
     └── MetricError (ValueError)        a metric is declared or used against its rules
 
@@ -20,6 +21,10 @@ class SettingsError(TercetError, ValueError):
 
 class UnknownSettingError(TercetError, TypeError):
     """Say which setting does not exist, and which one was probably meant."""
+
+
+class ObjectivesError(TercetError, ValueError):
+    """Say which line of an objectives document cannot be used, and how to mend it."""
 
 
 class SetupError(TercetError, RuntimeError):
