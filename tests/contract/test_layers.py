@@ -15,6 +15,7 @@ READERS = {
     "configure/setup.py",
     "configure/distro.py",
     "configure/edges.py",
+    "cli/generate.py",
     "cli/run.py",
     "cli/settings.py",
     "cli/metrics.py",

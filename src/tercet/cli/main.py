@@ -5,11 +5,17 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from tercet.cli import demo, metrics, run, settings
+from tercet.cli import demo, generate, metrics, run, settings
 from tercet.declare.version import VERSION
 from tercet.errors import TercetError
 
-_COMMANDS: dict[str, ModuleType] = {"run": run, "demo": demo, "settings": settings, "metrics": metrics}
+_COMMANDS: dict[str, ModuleType] = {
+    "run": run,
+    "demo": demo,
+    "generate": generate,
+    "settings": settings,
+    "metrics": metrics,
+}
 _EXIT_CODES = "Exit codes: 0 done, 1 it failed, 2 the words or settings cannot be used, 130 interrupted."
 
 

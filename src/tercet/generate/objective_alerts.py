@@ -1,0 +1,220 @@
+"""What an objective is watched by: its budget at each pace, its symptoms, and whether it can be seen."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tercet.declare.burn_rate import MINUTE, Severity, Window, burn_rate, duration
+from tercet.declare.metric import HTTP_SERVER_DURATION
+from tercet.declare.names import label_name
+from tercet.declare.objective import Advice, Catalog, Objective, Symptom, shown_share
+from tercet.generate import names, rules
+from tercet.generate.alerts import IN_ENVIRONMENT, Alert
+from tercet.generate.promql import bound, number, rate, select, summed
+
+
+def objective_alerts(objective: Objective, catalog: Catalog) -> Iterator[Alert]:
+    """Watch an objective: its budget at each pace, its symptoms, and whether it can be measured at all."""
+    for window, severity in objective.burns():
+        yield _burn(objective, window, severity, catalog)
+    for position, symptom in enumerate(objective.symptoms):
+        make = _quantile if objective.indicator.kind == "latency" else _failing
+        yield make(objective, position, symptom, catalog)
+    if objective.indicator.kind == "latency":
+        yield _blind(objective, catalog)
+
+
+def _burn(objective: Objective, window: Window, severity: Severity, catalog: Catalog) -> Alert:
+    factor = burn_rate(window, objective.period)
+    limit = f"{number(factor)} * {number(objective.budget)}"
+    recorded, long, words = rules.of(objective), duration(window.long), _words(objective)
+    threshold = shown_share(factor * Fraction(objective.budget))
+    bad = f"{words.events} {words.bad} in the last {long} (threshold: {threshold})"
+    return Alert(
+        name=names.burn_alert(objective, window),
+        expression=(
+            f"{select(names.bad_ratio(window.long), *recorded)} > {limit}\n"
+            f"and {select(names.bad_ratio(window.short), *recorded)} > {limit}\n"
+            f"and {select(names.bad_count(window.long), *recorded)} >= {objective.minimum_events}"
+        ),
+        severity=severity,
+        service=objective.service.name,
+        team=objective.service.team,
+        slo=objective.name,
+        summary=(
+            f"{objective.service.name} {objective.name}{IN_ENVIRONMENT}: "
+            f"{{{{ $value | humanizePercentage }}}} of {bad}"
+        ),
+        meaning=_burn_meaning(objective, window, factor, words),
+        advice=objective.advice,
+        queries=_queries(objective, catalog),
+        depends_on=objective.service.depends_on,
+    )
+
+
+def _burn_meaning(objective: Objective, window: Window, factor: Fraction, words: "_Words") -> str:
+    long, short = duration(window.long), duration(window.short)
+    period = "a calendar month" if objective.period.is_calendar else f"{objective.period.days} days"
+    spent = duration_in_words(Fraction(objective.period.seconds) / factor)
+    return (
+        f"The promise: {shown_share(objective.target)} of {words.events} {words.good}, over {period}. So "
+        f"{shown_share(objective.budget)} may be bad, as much as {number(objective.budget_minutes)} minutes "
+        "of total outage.\n\n"
+        f"This budget goes {number(factor)} times as fast as it may: more than "
+        f"{shown_share(factor * Fraction(objective.budget))} were bad in the last {long}, "
+        f"at least {objective.minimum_events} {words.events}, and as many still are in the last {short}. "
+        f"At this pace all of it is gone in {spent}. The alert ends when the last {short} are better."
+    )
+
+
+def _quantile(objective: Objective, position: int, symptom: Symptom, catalog: Catalog) -> Alert:
+    indicator, selected = objective.indicator, rules.selection(objective, catalog.environment)
+    bucket = f"{names.series(indicator.metric)}_bucket"
+    buckets = summed(rate(select(bucket, *selected)), names.ENVIRONMENT, "le")
+    total = summed(rate(select(rules.counted(indicator), *selected)), names.ENVIRONMENT)
+    within = summed(rate(select(bucket, *selected, bound(symptom.above))), names.ENVIRONMENT)
+    expression = (
+        f"histogram_quantile({number(objective.target)}, {buckets}) > {number(symptom.above)}\n"
+        f"and {total} - {within} >= {_a_few(objective)}"
+    )
+    in_seconds = indicator.metric.unit == "s"
+    what = f"p{number(objective.target * 100)} of {'latency' if in_seconds else indicator.metric.name}"
+    value = f"{{{{ $value | {'humanizeDuration' if in_seconds else 'humanize'} }}}}"
+    limit = f"{number(symptom.above)}{'s' if in_seconds else ''}"
+    told = f"{what} is {value}", f"{what} was above {limit}", limit
+    return _symptom(objective, position, symptom, catalog, expression=expression, told=told)
+
+
+def _failing(objective: Objective, position: int, symptom: Symptom, catalog: Catalog) -> Alert:
+    recorded, events = rules.of(objective), _words(objective).events
+    expression = (
+        f"{select(names.bad_ratio(rules.RAW), *recorded)} > {number(symptom.above)}\n"
+        f"and {select(names.BAD_EVENTS, *recorded)} >= {_a_few(objective)}"
+    )
+    limit = shown_share(symptom.above)
+    told = (
+        f"{{{{ $value | humanizePercentage }}}} of {events} fail",
+        f"more than {limit} of {events} failed",
+        limit,
+    )
+    return _symptom(objective, position, symptom, catalog, expression=expression, told=told)
+
+
+def _a_few(objective: Objective) -> str:
+    """Write the rate of bad events below which nobody is told: a share of next to nothing says nothing."""
+    return number(Fraction(objective.minimum_events, rules.RAW))
+
+
+def _symptom(
+    objective: Objective,
+    position: int,
+    symptom: Symptom,
+    catalog: Catalog,
+    *,
+    expression: str,
+    told: tuple[str, str, str],
+) -> Alert:
+    now, meaning, limit = told
+    return Alert(
+        name=names.symptom_alert(objective, position),
+        expression=expression,
+        lasting=symptom.lasting,
+        severity=symptom.severity,
+        service=objective.service.name,
+        team=objective.service.team,
+        slo=objective.name,
+        summary=f"{objective.service.name}{IN_ENVIRONMENT}: {now} (threshold: {limit})",
+        meaning=(
+            f"In the last {duration(rules.RAW)}, {meaning}, for {duration(symptom.lasting)} on end; at least "
+            f"{objective.minimum_events} {_words(objective).events} were that bad. It tells what users feel "
+            "right now. How much of the budget goes is for the Burn alerts to say."
+        ),
+        advice=objective.advice,
+        queries=_queries(objective, catalog),
+        depends_on=objective.service.depends_on,
+    )
+
+
+def _blind(objective: Objective, catalog: Catalog) -> Alert:
+    events, bad = (select(name, *rules.of(objective)) for name in (names.EVENTS, names.BAD_EVENTS))
+    indicator = objective.indicator
+    boundary = f"{number(indicator.threshold)} {indicator.metric.unit}"
+    buckets = select(
+        f"{names.series(indicator.metric)}_bucket", *rules.selection(objective, catalog.environment)
+    )
+    return Alert(
+        name=names.blind_alert(objective),
+        expression=f"{events} unless {bad}",
+        lasting=15 * MINUTE,
+        severity="SEV-3",
+        service=objective.service.name,
+        team=objective.service.team,
+        slo=objective.name,
+        summary=f"{objective.service.name} {objective.name}{IN_ENVIRONMENT}: no bucket ends at {boundary}",
+        meaning=f"Events are counted, but no bucket of {indicator.metric.name} ends at {boundary}.",
+        advice=Advice(
+            f"Nobody is told when {objective.service.name} breaks its promise on {objective.name}.",
+            ("The service runs with other buckets than the document was generated for.",),
+            (
+                f"Add {number(indicator.threshold)} to the buckets of the service (TERCET_DURATION_BUCKETS).",
+                "Or change the objective to a boundary that exists, and generate again.",
+            ),
+        ),
+        queries=(("Which buckets are there?", f"count by (le) ({buckets})"),),
+    )
+
+
+def _queries(objective: Objective, catalog: Catalog) -> tuple[tuple[str, str], ...]:
+    indicator, selected = objective.indicator, rules.selection(objective, catalog.environment)
+    recorded = rules.of(objective)
+    budget = ("How much of the budget is left?", select(names.REMAINING, *recorded))
+    if indicator.kind == "level":
+        return ("Where is it too high?", select(names.series(indicator.metric), *selected)), budget
+    keys = [label_name(key) for key in indicator.metric.attributes]
+    counted = rules.counted(indicator)
+    traffic = ("How much traffic is there?", summed(rate(select(counted, *selected)), names.ENVIRONMENT))
+    if indicator.kind == "latency":
+        slow = rate(select(f"{names.series(indicator.metric)}_bucket", *selected))
+        by = [key for key in keys if key != label_name("error.type")]
+        worst = f"topk(5, histogram_quantile({number(objective.target)}, {summed(slow, *by, 'le')}))"
+        return ("What is slow?", worst), traffic, budget
+    if indicator.kind == "availability":
+        failed = rate(select(counted, *selected, *rules.bad_selection(indicator)))
+        return ("What fails, and how?", f"topk(5, {summed(failed, *keys)})"), traffic, budget
+    return traffic, budget
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """How people speak of an objective."""
+
+    events: str
+    good: str
+    bad: str
+
+
+def _words(objective: Objective) -> _Words:
+    indicator = objective.indicator
+    threshold = number(indicator.threshold)
+    events = "requests" if indicator.metric.name == HTTP_SERVER_DURATION.name else "events"
+    time = f"{threshold} {indicator.metric.unit}"
+    return {
+        "availability": _Words(events, "succeed", "failed"),
+        "latency": _Words(events, f"take {time} at most", f"took longer than {time}"),
+        "throughput": _Words("minutes", f"have {threshold}/s or more", f"had fewer than {threshold}/s"),
+        "level": _Words(
+            "minutes",
+            f"have {indicator.metric.name} at {threshold} at most",
+            f"had {indicator.metric.name} above {threshold}",
+        ),
+    }[indicator.kind]
+
+
+def duration_in_words(seconds: Fraction) -> str:
+    """Write a long time roughly, as people say it.
+
+    >>> duration_in_words(Fraction(50 * 3600)), duration_in_words(Fraction(30 * 86400))
+    ('50 hours', '30 days')
+    """
+    hours = seconds / 3600
+    return f"{round(hours)} hours" if hours < 72 else f"{round(hours / 24)} days"  # noqa: PLR2004 - three days

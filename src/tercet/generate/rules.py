@@ -1,0 +1,216 @@
+"""What is recorded for an objective: its events, its bad events, and their ratio in each window.
+
+Ratios are sums over sums, so that a quiet night weighs as little as it should. They are 0 where nothing
+happened, from the first request on: never NaN, and never missing until the first error. Raw series are read
+five minutes back, an hour to count; every longer window is summed from what has been recorded.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tercet.declare.burn_rate import MINUTE, duration
+from tercet.declare.names import label_name
+from tercet.declare.objective import Filter, Indicator, IndicatorKind, Objective
+from tercet.generate import names
+from tercet.generate.promql import Match, bound, equal, none_of, number, one_of, rate, select, summed
+from tercet.generate.rulefile import Recording
+
+#: Seconds between two evaluations, and so what one recorded sample stands for.
+INTERVAL = MINUTE
+#: The budget moves slowly, and summing over a month costs more.
+BUDGET_INTERVAL = 2 * MINUTE
+#: The window that is recorded from raw series, and needs no sum.
+RAW = 5 * MINUTE
+_FAILED = label_name("error.type")
+_THIS_MONTH = 'count_values("month", month())'
+
+
+def sli_rules(objective: Objective, environment: str) -> tuple[Recording, ...]:
+    """Record what the alerts of an objective are computed from."""
+    return tuple(_recorded(objective, *pair) for pair in _sli(objective, environment))
+
+
+def budget_rules(objective: Objective, environment: str) -> tuple[Recording, ...]:
+    """Record how much of the budget is left."""
+    return tuple(_recorded(objective, *pair) for pair in _budget(objective, environment))
+
+
+def of(objective: Objective) -> tuple[Match, Match]:
+    """Match what is recorded for an objective."""
+    return equal(names.SERVICE, objective.service.name), equal(names.SLO, objective.name)
+
+
+def windows(objective: Objective) -> list[int]:
+    """List the windows that are looked at, in seconds: the shortest, and those of the alerts."""
+    return sorted({RAW, *(each for window, _ in objective.burns() for each in (window.long, window.short))})
+
+
+def selection(objective: Objective, environment: str) -> tuple[Match, ...]:
+    """Match the raw series that count for an objective."""
+    matches = [equal(names.JOB, objective.service.job)]
+    if environment:
+        matches.append(equal(names.ENVIRONMENT, environment))
+    return (*matches, *_filter(objective.indicator.where))
+
+
+def bad_selection(indicator: Indicator) -> tuple[Match, ...]:
+    """Match those of them that are bad, for an indicator whose events fail."""
+    if indicator.bad:
+        return _filter(indicator.bad)
+    return (none_of(_FAILED, ("", *indicator.forgiven)),)
+
+
+def counted(indicator: Indicator) -> str:
+    """Name the series that counts the events of an indicator."""
+    series = names.series(indicator.metric)
+    return f"{series}_count" if indicator.metric.kind == "histogram" else series
+
+
+def _filter(wanted: Filter) -> tuple[Match, ...]:
+    return tuple(one_of(label_name(key), values) for key, values in wanted)
+
+
+# Each pair is what is recorded, and from what.
+_Pair = tuple[str, str]
+
+
+def _recorded(objective: Objective, record: str, expression: str) -> Recording:
+    return Recording(record, expression, {match.label: match.value for match in of(objective)})
+
+
+def _sli(objective: Objective, environment: str) -> Iterator[_Pair]:
+    yield from _EVENTS[objective.indicator.kind](
+        objective, environment, _Way(rate, names.EVENTS, names.BAD_EVENTS)
+    )
+    events, bad_events = select(names.EVENTS, *of(objective)), select(names.BAD_EVENTS, *of(objective))
+    for window in windows(objective):
+        summable = (
+            (bad_events, events) if window == RAW else (_over(bad_events, window), _over(events, window))
+        )
+        yield names.bad_ratio(window), _ratio(*summable)
+    for window in sorted({window.long for window, _ in objective.burns()}):
+        yield names.bad_count(window), f"{INTERVAL} * {_over(bad_events, window)}"
+
+
+def _budget(objective: Objective, environment: str) -> Iterator[_Pair]:
+    if objective.indicator.counts_minutes:
+        events, bad_events = names.EVENTS, names.BAD_EVENTS
+    else:
+        events, bad_events = names.COUNTED_EVENTS, names.COUNTED_BAD_EVENTS
+        exactly = _Way(_counted, events, bad_events)
+        yield from _EVENTS[objective.indicator.kind](objective, environment, exactly)
+    selected = [select(name, *of(objective)) for name in (bad_events, events)]
+    if objective.period.is_calendar:
+        monthly = (names.MONTHLY_BAD_EVENTS, names.MONTHLY_EVENTS)
+        yield from zip(monthly, map(_with_month, selected), strict=True)
+        sums = [_of_this_month(select(name, *of(objective))) for name in monthly]
+    else:
+        sums = [_over(series, objective.period.seconds) for series in selected]
+    yield names.PERIOD_RATIO, _ratio(*sums)
+    yield names.TARGET, f"vector({number(objective.target)})"
+    yield names.REMAINING, f"1 - {select(names.PERIOD_RATIO, *of(objective))} / {number(objective.budget)}"
+    minutes = number(objective.budget_minutes)
+    yield names.REMAINING_MINUTES, f"{minutes} * {select(names.REMAINING, *of(objective))}"
+
+
+def _ratio(bad: str, total: str) -> str:
+    return f"{bad} / ({total} > 0)\nor 0 * {total}"
+
+
+def _over(series: str, seconds: int) -> str:
+    return f"sum_over_time({series}[{duration(seconds)}])"
+
+
+def _with_month(series: str) -> str:
+    return f"{series} * on () group_left (month) {_THIS_MONTH}"
+
+
+def _of_this_month(series: str) -> str:
+    return f"sum without (month) (sum_over_time({series}[31d]) and on (month) {_THIS_MONTH})"
+
+
+def _counted(selected: str) -> str:
+    """Count the events of two minutes, each exactly once, those too with which a series begins.
+
+    A rate leaves out the first sample of a series and guesses at the edges, which is good enough for alerts.
+    Here, what is there now is compared with what was there two minutes earlier; a series that was not there,
+    or has begun again, began at zero. Both are looked at two minutes late, when what is pushed has arrived.
+    """
+    now, then = f"last_over_time({selected}[5m] offset 2m)", f"last_over_time({selected}[1h] offset 4m)"
+    return f"{now} - {then} >= 0 or {now}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A way to see events: by their rate, or one by one.
+
+    Attributes:
+        take: From a selection of counters to what they have seen.
+        events: What all events are recorded as.
+        bad_events: What those of them are recorded as that are bad.
+    """
+
+    take: Callable[[str], str]
+    events: str
+    bad_events: str
+
+    def of_all(self, selected: str) -> str:
+        """See the events of a selection in each environment."""
+        return summed(self.take(selected), names.ENVIRONMENT)
+
+
+def _failures(objective: Objective, environment: str, way: _Way) -> Iterator[_Pair]:
+    indicator, selected = objective.indicator, selection(objective, environment)
+    yield way.events, way.of_all(select(counted(indicator), *selected))
+    failed = way.of_all(select(counted(indicator), *selected, *bad_selection(indicator)))
+    none_yet = f"or on ({names.ENVIRONMENT}) 0 * {select(way.events, *of(objective))}"
+    yield way.bad_events, f"{failed}\n{none_yet}"
+
+
+def _slowness(objective: Objective, environment: str, way: _Way) -> Iterator[_Pair]:
+    indicator, selected = objective.indicator, selection(objective, environment)
+    yield way.events, way.of_all(select(counted(indicator), *selected))
+    fast = way.of_all(
+        select(f"{names.series(indicator.metric)}_bucket", *selected, bound(indicator.threshold))
+    )
+    # Sums of floating-point numbers may differ by next to nothing, and never may a count be negative.
+    slow = f"{select(way.events, *of(objective))} - on ({names.ENVIRONMENT}) {fast}"
+    yield way.bad_events, f"clamp_min({slow}, 0)"
+
+
+# A minute is an event, and there is one of them a minute.
+
+
+def _too_few(objective: Objective, environment: str, way: _Way) -> Iterator[_Pair]:
+    flow = way.take(select(counted(objective.indicator), *selection(objective, environment)))
+    bad = f"{summed(flow, names.ENVIRONMENT)} < bool {number(objective.indicator.threshold)}"
+    yield from _minutes(objective, flow, bad, way)
+
+
+def _too_high(objective: Objective, environment: str, way: _Way) -> Iterator[_Pair]:
+    indicator = objective.indicator
+    raw = select(names.series(indicator.metric), *selection(objective, environment))
+    # What goes up and down is counted in each process; of a gauge, the worst counts.
+    whole = "sum" if indicator.metric.kind == "up_down_counter" else "max"
+    bad = f"{whole} by ({names.ENVIRONMENT}) ({raw}) > bool {number(indicator.threshold)}"
+    yield from _minutes(objective, raw, bad, way)
+
+
+def _minutes(objective: Objective, seen: str, bad: str, way: _Way) -> Iterator[_Pair]:
+    yield way.events, _in_hours(objective, f"group by ({names.ENVIRONMENT}) ({seen}) / {INTERVAL}")
+    yield way.bad_events, _in_hours(objective, f"({bad}) / {INTERVAL}")
+
+
+_EVENTS: dict[IndicatorKind, Callable[[Objective, str, _Way], Iterator[_Pair]]] = {
+    "availability": _failures,
+    "latency": _slowness,
+    "throughput": _too_few,
+    "level": _too_high,
+}
+
+
+def _in_hours(objective: Objective, expression: str) -> str:
+    if objective.indicator.hours is None:
+        return expression
+    first, last = objective.indicator.hours
+    return f"{expression} and on () (hour() >= {first} < {last})"

@@ -1,0 +1,220 @@
+"""What may happen to each objective, and what its rules must then say: each alert in time, and no other."""
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
+from tercet.declare.burn_rate import MINUTE, burn_rate
+from tercet.declare.metric import EXPORT_ITEMS, EXPORT_WAITING
+from tercet.declare.names import label_name
+from tercet.declare.objective import Catalog, Filter, Objective, Service
+from tercet.generate import names, rules
+from tercet.generate.promql import Match, equal, select
+from tercet.generate.rule_tests import Story
+
+#: Minutes that a story lasts.
+_LENGTH = 20
+_PER_MINUTE = 600
+_ENVIRONMENT = "production"
+_NOTHING = f"0x{_LENGTH}"
+
+_Series = tuple[tuple[str, str], ...]
+_Expected = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def service_stories(service: Service, objectives: Iterable[Objective], catalog: Catalog) -> Iterator[Story]:
+    """Tell what may happen to a service and to each of its objectives."""
+    name, info = (
+        service.name,
+        select(names.TARGET_INFO, equal(names.JOB, service.job), *_environment(catalog)),
+    )
+    alert = names.silence_alert(name)
+    yield Story(f"{name}: silent", (), _fires(alert, names.PRESENCE, name), _LENGTH)
+    yield Story(f"{name}: there", ((info, f"1x{_LENGTH}"),), _fires(None, names.PRESENCE, name), _LENGTH)
+    for objective in objectives:
+        yield from (
+            _minutes(objective, catalog)
+            if objective.indicator.counts_minutes
+            else _events(objective, catalog)
+        )
+
+
+def telemetry_stories(catalog: Catalog) -> Iterator[Story]:
+    """Tell what may happen to telemetry itself."""
+    services = list(catalog.services.values())
+    job = equal(names.JOB, services[0].job)
+    silent = _telemetry((names.ALL_SILENT, 1))
+    yield Story("no service reports", (), silent, _LENGTH)
+    info = select(names.TARGET_INFO, job, *_environment(catalog))
+    yield Story("one service reports", ((info, f"1x{_LENGTH}"),), _telemetry(), _LENGTH)
+    for name, metric, values, alert in (
+        ("items are lost from the first one on", EXPORT_ITEMS, f"_x15 3x{_LENGTH}", "TelemetryDropped"),
+        ("items are lost", EXPORT_ITEMS, f"0+1x{_LENGTH}", "TelemetryDropped"),
+        ("items were lost long ago", EXPORT_ITEMS, f"3x{_LENGTH}", None),
+        ("too many wait", EXPORT_WAITING, f"{catalog.waiting_limit + 1}x{_LENGTH}", "TelemetryWaiting"),
+    ):
+        outcome = [equal(label_name("outcome"), "refused")] if metric is EXPORT_ITEMS else []
+        labels = (job, *_environment(catalog), equal(label_name("signal"), "traces"), *outcome)
+        told = _telemetry((alert, 1)) if alert else _telemetry()
+        yield Story(
+            name, ((info, f"1x{_LENGTH}"), (select(names.series(metric), *labels), values)), told, _LENGTH
+        )
+    many = select("orders_total", job, *_environment(catalog), equal(names.OVERFLOW, "true"))
+    told = _telemetry(("TelemetryOverflow", 1))
+    yield Story("a metric overflows", ((info, f"1x{_LENGTH}"), (many, f"1x{_LENGTH}")), told, _LENGTH)
+
+
+def _telemetry(*alerts: tuple[str, int]) -> _Expected:
+    firing = sorted([(names.WATCHDOG, 1), *alerts])
+    samples = tuple(f"{{labels: '{{alertname=\"{name}\"}}', value: {count}}}" for name, count in firing)
+    return ((_firing(equal(names.SLO, names.TELEMETRY)), samples),)
+
+
+def _events(objective: Objective, catalog: Catalog) -> Iterator[Story]:
+    """Tell of an objective whose events are good or bad."""
+    called, slow = f"{objective.service.name} {objective.name}", objective.indicator.kind == "latency"
+    make = _histogram if slow else _counters
+
+    def story(what: str, good: str, bad: str, alerts: list[str], *holds: tuple[str, int]) -> Story:
+        series = make(objective, catalog, good, bad)
+        return Story(f"{called}: {what}", series, _expected(objective, alerts, holds), _LENGTH)
+
+    much = f"0+{max(_PER_MINUTE, objective.minimum_events)}x{_LENGTH}"
+    yield story("everything is bad", _NOTHING, much, _all_alerts(objective), (names.PERIOD_RATIO, 1))
+    yield story("idle", _NOTHING, _NOTHING, [], *_WHOLE)
+    # Of what counts failures, the series of the first one does not exist yet.
+    yield story("nothing bad yet", much, _NOTHING if slow else "", [], *_WHOLE)
+    # So late that the shortest window is still full of it.
+    yield story("one bad of three", f"0x{_LENGTH - 3} 2x2", f"0x{_LENGTH - 3} 1x2", [])
+    share = Fraction(3, 2) * min(_limits(objective).values())
+    if share < 1:
+        bad = max(6, objective.minimum_events)
+        total = round(bad / share)
+        flow = f"0+{total - bad}x{_LENGTH}", f"0+{bad}x{_LENGTH}"
+        yield story("a slow burn", *flow, _alerts_above(objective, Fraction(bad, total)))
+    if slow:
+        count = select(rules.counted(objective.indicator), *_labels(objective, catalog))
+        blind = _expected(objective, [names.blind_alert(objective)], ())
+        yield Story(f"{called}: no bucket ends at the threshold", ((count, much),), blind, _LENGTH)
+
+
+def _minutes(objective: Objective, catalog: Catalog) -> Iterator[Story]:
+    """Tell of an objective whose minutes are good or bad."""
+    called, indicator = f"{objective.service.name} {objective.name}", objective.indicator
+    # Whole numbers well on either side of the threshold; a rate takes five minutes to get there.
+    high, length = 10 * int(indicator.threshold) + 10, max(_LENGTH, objective.minimum_events + 10)
+    nothing = f"0x{length}"
+    if indicator.kind == "throughput":
+        good, bad, raw = f"0+{high * MINUTE}x{length}", nothing, rules.counted(indicator)
+    else:
+        good, bad, raw = nothing, f"{high}x{length}", names.series(indicator.metric)
+    series = select(raw, *_labels(objective, catalog))
+    # promtool's time begins at midnight.
+    counts = indicator.hours is None or indicator.hours[0] == 0
+    for what, values, alerts, holds in (
+        ("every minute is bad", bad, _all_alerts(objective), ()),
+        ("every minute is good", good, [], _WHOLE),
+    ):
+        expected = _expected(objective, alerts, holds) if counts else _expected(objective, [], ())
+        when = what if counts else f"{what}, at an hour that does not count"
+        yield Story(f"{called}: {when}", ((series, values),), expected, length)
+
+
+_WHOLE = (
+    (names.BAD_EVENTS, 0),
+    (names.bad_ratio(rules.RAW), 0),
+    (names.PERIOD_RATIO, 0),
+    (names.REMAINING, 1),
+)
+
+
+def _expected(objective: Objective, alerts: list[str], holds: Iterable[tuple[str, int]]) -> _Expected:
+    recorded = rules.of(objective)
+    values = (
+        (f"sum({select(name, *recorded)})", (f"{{labels: '{{}}', value: {value}}}",)) for name, value in holds
+    )
+    samples = tuple(f"{{labels: '{{alertname=\"{name}\"}}', value: 1}}" for name in sorted(alerts))
+    return (_firing(*recorded), samples), *values
+
+
+def _fires(alert: str | None, slo: str, service: str) -> _Expected:
+    samples = (f"{{labels: '{{alertname=\"{alert}\"}}', value: 1}}",) if alert else ()
+    return ((_firing(equal(names.SERVICE, service), equal(names.SLO, slo)), samples),)
+
+
+def _firing(*matches: Match) -> str:
+    return f"count by (alertname) ({select('ALERTS', equal('alertstate', 'firing'), *matches)})"
+
+
+def _limits(objective: Objective) -> dict[str, Fraction]:
+    """Say above which share of bad events each burn alert fires."""
+    budget = Fraction(objective.budget)
+    return {
+        names.burn_alert(objective, window): burn_rate(window, objective.period) * budget
+        for window, _ in objective.burns()
+    }
+
+
+def _all_alerts(objective: Objective) -> list[str]:
+    return _alerts_above(objective, Fraction(1))
+
+
+def _alerts_above(objective: Objective, share: Fraction) -> list[str]:
+    """List the alerts that fire while a share of all events is as bad as can be."""
+    burning = [name for name, limit in _limits(objective).items() if share > limit]
+    slow = objective.indicator.kind == "latency"
+    suffering = [
+        names.symptom_alert(objective, position)
+        for position, symptom in enumerate(objective.symptoms)
+        if share > Fraction(objective.budget if slow else symptom.above)
+        and symptom.lasting <= _LENGTH * MINUTE // 2
+    ]
+    return burning + suffering
+
+
+# The raw series: what Prometheus would have of the service.
+
+
+def _labels(objective: Objective, catalog: Catalog, chosen: Filter | None = None) -> list[Match]:
+    values = {key: allowed[0] for key, allowed in (chosen or objective.indicator.where)}
+    return [
+        equal(names.JOB, objective.service.job),
+        equal(names.ENVIRONMENT, catalog.environment or _ENVIRONMENT),
+        *(equal(label_name(key), value) for key, value in values.items() if value),
+    ]
+
+
+def _counters(objective: Objective, catalog: Catalog, good: str, bad: str) -> _Series:
+    indicator = objective.indicator
+    where = dict(indicator.where)
+    wrong = dict(indicator.bad) or {"error.type": ("500",)}
+    key = next(iter(wrong))
+    fine = next((value for value in where.get(key, ("fine",)) if value not in wrong[key]), "fine")
+    of_good = where | ({key: (fine,)} if indicator.bad else {})
+    counted = rules.counted(indicator)
+    series = (
+        (select(counted, *_labels(objective, catalog, tuple(of_good.items()))), good),
+        (select(counted, *_labels(objective, catalog, tuple((where | wrong).items()))), bad),
+    )
+    return tuple(pair for pair in series if pair[1])
+
+
+def _histogram(objective: Objective, catalog: Catalog, good: str, bad: str) -> _Series:
+    """Make buckets of which the bad events are in none, and the good ones in each."""
+    indicator = objective.indicator
+    labels, series = _labels(objective, catalog), names.series(indicator.metric)
+    looked_at = (indicator.threshold, *(symptom.above for symptom in objective.symptoms))
+    bounds = sorted({*map(float, looked_at), indicator.metric.buckets[-1]})
+    within = [f"{bound:g}" for bound in bounds]
+    fast, slow = (
+        [(select(f"{series}_count", *labels, instance), values)]
+        + [(select(f"{series}_bucket", *labels, instance, equal("le", bound)), values) for bound in reached]
+        for instance, reached, values in (
+            (equal("instance", "fast"), [*within, "+Inf"], good),
+            (equal("instance", "slow"), ["+Inf"], bad),
+        )
+    )
+    return *fast, *slow
+
+
+def _environment(catalog: Catalog) -> tuple[Match, ...]:
+    return (equal(names.ENVIRONMENT, catalog.environment),) if catalog.environment else ()

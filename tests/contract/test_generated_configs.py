@@ -1,0 +1,159 @@
+"""The demo's objectives, what is generated from them, and what Prometheus' own tools say of it."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tercet.declare.document import load_catalog, parse_catalog
+from tercet.declare.settings import Settings
+from tercet.demo.catalog import PORTS
+from tercet.generate.files import check_files, write_files
+from tercet.generate.tree import render_tree
+
+ROOT = Path(__file__).parents[2]
+OBJECTIVES = ROOT / "configs" / "objectives.yaml"
+EVERY_KIND = ROOT / "tests" / "unit" / "generate" / "every_kind.yaml"
+
+promtool = pytest.mark.skipif(
+    not shutil.which("promtool"), reason="promtool is not installed: apt install prometheus"
+)
+amtool = pytest.mark.skipif(
+    not shutil.which("amtool"), reason="amtool is not installed: apt install prometheus-alertmanager"
+)
+
+
+@pytest.fixture(scope="module", params=[OBJECTIVES, EVERY_KIND], ids=lambda path: path.stem)
+def generated(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param.stem)
+    write_files(folder, render_tree(load_catalog(request.param, Settings())))
+    return folder
+
+
+def run(folder, *words):
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_what_is_generated_is_up_to_date():
+    """Renaming a metric changes it, and the alerts that would read nothing are named here."""
+    difference = check_files(
+        ROOT / "configs" / "generated", render_tree(load_catalog(OBJECTIVES, Settings()))
+    )
+    assert not difference, "Run: tercet generate configs/objectives.yaml"
+
+
+def test_each_service_of_the_demo_promises_something():
+    """Under the name that it runs under."""
+    promised = {objective.service.name for objective in load_catalog(OBJECTIVES, Settings()).objectives}
+    assert promised == set(PORTS)
+
+
+def test_the_promise_that_the_docs_show_can_be_made():
+    """In the demo's document."""
+    (shown,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "objectives.md").read_text("utf-8"), re.S)
+    around = OBJECTIVES.read_text("utf-8").partition("objectives:\n")[0]
+    (promise,) = parse_catalog(around + shown, "objectives.yaml", Settings()).objectives
+    assert float(promise.budget_minutes) == 21.6
+
+
+@promtool
+def test_prometheus_takes_the_rules(generated):
+    """Without a complaint of its linter."""
+    rules = sorted(str(path) for path in (generated / "rules").iterdir())
+    run(generated, "promtool", "check", "rules", "--lint=all", "--lint-fatal", *rules)
+
+
+@promtool
+def test_each_alert_fires_when_it_should_and_only_then(generated):
+    """All bad, idle, nothing bad yet, one bad of three, a slow burn: the tests that come with the rules."""
+    run(
+        generated,
+        "promtool",
+        "test",
+        "rules",
+        *sorted(str(path) for path in (generated / "tests").glob("*.yaml")),
+    )
+
+
+@amtool
+def test_each_alert_reaches_whom_it_should(generated):
+    """The script that is generated with the routes."""
+    assert "alertname=Watchdog severity=SEV-4" in run(generated, "sh", "tests/routes.sh")
+
+
+# Stories with numbers in them, of the demo's order-service.
+
+
+def story(series, expected):
+    """Write a test for promtool: series with their values, and what queries give at a time."""
+    return yaml.safe_dump(
+        {
+            "rule_files": [str(ROOT / "configs" / "generated" / "rules" / "order-service.yaml")],
+            "evaluation_interval": "1m",
+            "tests": [
+                {
+                    "interval": "1m",
+                    "input_series": [{"series": name, "values": values} for name, values in series],
+                    "promql_expr_test": [
+                        {"expr": expr, "eval_time": at, "exp_samples": [{"labels": "{}", "value": value}]}
+                        for at, expr, value in expected
+                    ],
+                }
+            ],
+        }
+    )
+
+
+COUNT = 'http_server_request_duration_seconds_count{job="order-service",%s}'
+REMAINING = 'sum(slo:budget_remaining:ratio{service="order-service",slo="availability"})'
+PERIOD = 'sum(slo:bad_ratio:period{service="order-service",slo="availability"})'
+
+
+def tell(tmp_path, text):
+    (tmp_path / "story.yaml").write_text(text, "utf-8")
+    run(tmp_path, "promtool", "test", "rules", "story.yaml")
+
+
+@promtool
+def test_the_budget_knows_each_event_once(tmp_path):
+    """Of a series that begins with 50 failures, of one that begins again, and of one that ends."""
+    good = COUNT % 'instance="a"', "0 49000 99940x60"
+    first = COUNT % 'instance="a",error_type="500"', "_ _ _ 50x60"
+    again = COUNT % 'instance="b",error_type="500"', "0 4 4 4 1 3x60"
+    ended = COUNT % 'instance="c",error_type="502"', "0 2 3 stale"
+    ratio = "60 / 100000"
+    tell(tmp_path, story([good, first, again, ended], [("30m", f"abs({PERIOD} - {ratio}) < bool 1e-12", 1)]))
+
+
+@promtool
+def test_a_quiet_night_weighs_as_little_as_it_should(tmp_path):
+    """60 failures at night and 60,000 good requests by day are a thousandth, not a half."""
+    failed = COUNT % 'error_type="500"', "0+1x60 60x80"
+    good = COUNT % 'http_route="/orders"', "0x60 0+1000x60 60000x20"
+    tell(tmp_path, story([failed, good], [("135m", f"abs({PERIOD} - 60 / 60060) < bool 1e-12", 1)]))
+
+
+@promtool
+def test_an_idle_hour_leaves_no_hole(tmp_path):
+    """The budget is a number before, within and after it."""
+    good = COUNT % 'http_route="/orders"', "0+100x30 3000x60 3000+100x30"
+    bad = COUNT % 'http_route="/orders",error_type="500"', "0x10 1x110"
+    numbers = [(at, f"{PERIOD} > bool 0 and {PERIOD} < bool 1", 1) for at in ("25m", "80m", "119m")]
+    tell(tmp_path, story([good, bad], numbers))
+
+
+@promtool
+def test_an_outage_pages_within_minutes_and_ends_within_minutes(tmp_path):
+    """SEV-1 after two minutes of total outage, and silence five minutes after it."""
+    bad = COUNT % 'error_type="500"', "0x30 0+600x10 6000x30"
+    good = COUNT % 'http_route="/orders"', "0+600x30 18000x10 18000+600x30"
+    firing = 'count(ALERTS{alertstate="firing",alertname="OrderServiceAvailabilityBurn1h"}) or vector(0)'
+    tell(
+        tmp_path,
+        story([good, bad], [("29m", firing, 0), ("33m", firing, 1), ("39m", firing, 1), ("47m", firing, 0)]),
+    )

@@ -1,0 +1,57 @@
+"""`tercet generate`: writes, compares, and says so in a way that scripts understand."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tercet.cli.main import main
+
+EVERY_KIND = Path(__file__).parents[1] / "generate" / "every_kind.yaml"
+
+
+@pytest.fixture
+def document(tmp_path, monkeypatch):
+    """Work where no tercet.toml is."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copy(EVERY_KIND, tmp_path / "objectives.yaml")
+
+
+def run(capsys, *words):
+    code = main(["generate", *map(str, words)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_it_writes_beside_the_document_and_finds_it_up_to_date(document, capsys):
+    """0 both times."""
+    code, out, err = run(capsys, document)
+    assert (code, "new: rules/api.yaml\n" in err) == (0, True)
+    assert "files in " in out
+    assert (document.parent / "generated" / "rules" / "api.yaml").exists()
+    code, out, err = run(capsys, "--check", document)
+    assert (code, err) == (0, "")
+    assert out.endswith(" are up to date\n")
+
+
+def test_a_check_fails_when_a_promise_has_changed(document, capsys):
+    """1, and the alerts that would change are named."""
+    run(capsys, document)
+    document.write_text(document.read_text("utf-8").replace("below: 5\n", "below: 1\n"), "utf-8")
+    code, _, err = run(capsys, "--check", document)
+    assert code == 1
+    assert "differs: rules/api.yaml (ApiJobsBurn1h, ApiJobsBurn6h, " in err
+    code, out, _ = run(capsys, "--check", "--json", document)
+    told = json.loads(out)
+    assert (code, told["missing"], told["obsolete"]) == (1, [], [])
+    assert "ApiJobsBurn1h" in told["changed"]["rules/api.yaml"]
+
+
+def test_a_wrong_document_has_its_exit_code(document, capsys):
+    """2, with the line; nothing is written."""
+    document.write_text(document.read_text("utf-8").replace("target: 99%", "target: 99"), "utf-8")
+    code, out, err = run(capsys, document, "--out", document.parent / "out")
+    assert (code, out) == (2, "")
+    assert "objectives.yaml:33: objectives[0].target must be below 1, got 99. Write 0.99 or 99%." in err
+    assert not (document.parent / "out").exists()
