@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; fail when anything is out of date"
     )
+    parser.add_argument("--sloth", action="store_true", help="write specifications for sloth, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tercet.generate.tree import render_tree
 
     source, out = arguments.objectives, arguments.out or arguments.objectives.parent / "generated"
-    files = render_tree(load_catalog(source, Settings.load(os.environ)))
+    files = render_tree(load_catalog(source, Settings.load(os.environ)), for_sloth=arguments.sloth)
     difference = (check_files if arguments.check else write_files)(out, files)
     if arguments.json:
         print(json.dumps({"out": str(out), "files": len(files), **asdict(difference)}))

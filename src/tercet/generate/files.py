@@ -88,7 +88,7 @@ def _read(path: Path) -> str | None:
 
 def _generated(folder: Path) -> Iterator[str]:
     """Find the files of a folder that carry the mark, in the places that are generated."""
-    for pattern in ("*.yaml", "rules/*.yaml", "tests/*.yaml", "tests/*.sh", "runbooks/*.md"):
+    for pattern in ("*.yaml", "rules/*.yaml", "sloth/*.yaml", "tests/*.yaml", "tests/*.sh", "runbooks/*.md"):
         for path in folder.glob(pattern):
             if _is_generated(path):
                 yield path.relative_to(folder).as_posix()

@@ -78,10 +78,14 @@ def _recorded(objective: Objective, record: str, expression: str) -> Recording:
     return Recording(record, expression, {match.label: match.value for match in of(objective)})
 
 
+def from_raw(objective: Objective, environment: str) -> Iterator[_Pair]:
+    """Say what all events and the bad ones are recorded as, and from which expressions."""
+    way = _Way(rate, names.EVENTS, names.BAD_EVENTS)
+    yield from _EVENTS[objective.indicator.kind](objective, environment, way)
+
+
 def _sli(objective: Objective, environment: str) -> Iterator[_Pair]:
-    yield from _EVENTS[objective.indicator.kind](
-        objective, environment, _Way(rate, names.EVENTS, names.BAD_EVENTS)
-    )
+    yield from from_raw(objective, environment)
     events, bad_events = select(names.EVENTS, *of(objective)), select(names.BAD_EVENTS, *of(objective))
     for window in windows(objective):
         summable = (
@@ -136,7 +140,8 @@ def _counted(selected: str) -> str:
     Here, what is there now is compared with what was there two minutes earlier; a series that was not there,
     or has begun again, began at zero. Both are looked at two minutes late, when what is pushed has arrived.
     """
-    now, then = f"last_over_time({selected}[5m] offset 2m)", f"last_over_time({selected}[1h] offset 4m)"
+    now = f"last_over_time({selected}[5m] offset {duration(BUDGET_INTERVAL)})"
+    then = f"last_over_time({selected}[1h] offset {duration(2 * BUDGET_INTERVAL)})"
     return f"{now} - {then} >= 0 or {now}"
 
 

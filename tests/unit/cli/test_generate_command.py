@@ -48,6 +48,14 @@ def test_a_check_fails_when_a_promise_has_changed(document, capsys):
     assert "ApiJobsBurn1h" in told["changed"]["rules/api.yaml"]
 
 
+def test_objectives_are_exported_to_sloth(document, capsys):
+    """Beside everything else, while somebody asks for it."""
+    run(capsys, document, "--sloth")
+    assert (document.parent / "generated" / "sloth" / "api.yaml").exists()
+    code, _, err = run(capsys, document, "--check")
+    assert (code, err) == (1, "obsolete: sloth/api.yaml\nobsolete: sloth/bank.yaml\n")
+
+
 def test_a_wrong_document_has_its_exit_code(document, capsys):
     """2, with the line; nothing is written."""
     document.write_text(document.read_text("utf-8").replace("target: 99%", "target: 99"), "utf-8")

@@ -1,0 +1,62 @@
+"""Objectives as specifications for sloth (`prometheus/v1`), for whoever generates rules with it."""
+
+from collections.abc import Iterable, Iterator
+
+from tercet.declare.objective import Catalog, Objective, Service, shown_share
+from tercet.generate import names, rules
+from tercet.generate.promql import Match, bound, number, rate, select
+from tercet.generate.rulefile import text
+
+_WINDOW = "{{.window}}"
+
+
+def render_sloth(header: str, service: Service, objectives: Iterable[Objective], catalog: Catalog) -> str:
+    """Write the specification of a service.
+
+    Sloth knows one page and one ticket, whatever the paces; which of them are told of is its own matter.
+    """
+    lines = [header, 'version: "prometheus/v1"', f"service: {text(service.name)}"]
+    lines += [f"labels: {{team: {text(service.team)}}}", "slos:"]
+    for objective in objectives:
+        lines += _objective(objective, catalog)
+    return "\n".join(lines) + "\n"
+
+
+def _objective(objective: Objective, catalog: Catalog) -> Iterator[str]:
+    yield f"- name: {text(objective.name)}"
+    yield f"  objective: {number(objective.target * 100)}"
+    yield f"  description: {text(f'{shown_share(objective.target)}: {objective.advice.impact}')}"
+    yield "  sli:"
+    yield from _indicator(objective, catalog)
+    yield "  alerting:"
+    yield f"    name: {names.words_joined(objective.service.name)}{names.words_joined(objective.name)}Burn"
+    yield f"    annotations: {{summary: {text(objective.advice.impact)}}}"
+    told = {severity for _, severity in objective.burns()}
+    for alert, severities in (("page_alert", ("SEV-1", "SEV-2")), ("ticket_alert", ("SEV-3", "SEV-4"))):
+        worst = next((severity for severity in severities if severity in told), None)
+        yield (
+            f"    {alert}: {{labels: {{severity: {worst}}}}}" if worst else f"    {alert}: {{disable: true}}"
+        )
+
+
+def _indicator(objective: Objective, catalog: Catalog) -> Iterator[str]:
+    indicator, selected = objective.indicator, rules.selection(objective, catalog.environment)
+    if indicator.counts_minutes:
+        (_, every), (_, bad) = rules.from_raw(objective, catalog.environment)
+        bad_share = f"sum_over_time(sum({bad})[{_WINDOW}:1m]) / sum_over_time(sum({every})[{_WINDOW}:1m])"
+        yield "    raw:"
+        yield f"      error_ratio_query: {text(bad_share)}"
+        return
+    total = _sum(rules.counted(indicator), *selected)
+    if indicator.kind == "latency":
+        bucket = f"{names.series(indicator.metric)}_bucket"
+        bad = f"{total} - {_sum(bucket, *selected, bound(indicator.threshold))}"
+    else:
+        bad = _sum(rules.counted(indicator), *selected, *rules.bad_selection(indicator))
+    yield "    events:"
+    yield f"      error_query: {text(bad)}"
+    yield f"      total_query: {text(total)}"
+
+
+def _sum(series: str, *matches: Match) -> str:
+    return f"sum({rate(select(series, *matches), _WINDOW)})"
