@@ -28,18 +28,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; fail when anything is out of date"
     )
+    parser.add_argument("--module", help="what declares more metrics, such as shop.app; it is imported")
     parser.add_argument("--sloth", action="store_true", help="write specifications for sloth, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write or compare; return 1 when a comparison finds a difference."""
+    from tercet.cli.metrics import declared_by
     from tercet.declare.document import load_catalog
     from tercet.generate.files import check_files, write_files
     from tercet.generate.tree import render_tree
 
+    settings = Settings.load(os.environ)
+    declared = declared_by(arguments.module) if arguments.module else ()
     source, out = arguments.objectives, arguments.out or arguments.objectives.parent / "generated"
-    files = render_tree(load_catalog(source, Settings.load(os.environ)), for_sloth=arguments.sloth)
+    files = render_tree(load_catalog(source, settings, declared), for_sloth=arguments.sloth)
     difference = (check_files if arguments.check else write_files)(out, files)
     if arguments.json:
         print(json.dumps({"out": str(out), "files": len(files), **asdict(difference)}))

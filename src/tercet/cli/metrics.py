@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the metrics as a table in Markdown."""
-    metrics = _declared_by(arguments.module) if arguments.module else _own()
+    metrics = declared_by(arguments.module) if arguments.module else _own()
     if arguments.json:
         print(json.dumps([_described(metric) for metric in metrics], indent=2))
     else:
@@ -37,7 +37,7 @@ def _own() -> Sequence[Metric]:
     return [metric for metrics in CATALOG for metric in metrics]
 
 
-def _declared_by(module: str) -> Sequence[Metric]:
+def declared_by(module: str) -> Sequence[Metric]:
     """Import a module as `python -m` would, and return what is declared then.
 
     Raises:

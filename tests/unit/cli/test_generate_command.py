@@ -1,7 +1,9 @@
 """`tercet generate`: writes, compares, and says so in a way that scripts understand."""
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,20 @@ def test_objectives_are_exported_to_sloth(document, capsys):
     assert (document.parent / "generated" / "sloth" / "api.yaml").exists()
     code, _, err = run(capsys, document, "--check")
     assert (code, err) == (1, "obsolete: sloth/api.yaml\nobsolete: sloth/bank.yaml\n")
+
+
+def test_metrics_of_the_code_are_known(document, capsys, monkeypatch):
+    """As they are declared there, so that one that is renamed is missed here."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    document.write_text(
+        document.read_text("utf-8").replace("metric: orders", "metric: promised.orders"), "utf-8"
+    )
+    assert "metric must be one of" in run(capsys, document)[2]
+    declaration = 'Counter("promised.orders", "Orders", attributes=("status", "payment_method"))'
+    code = f"from tercet import Counter\n{declaration}\n"
+    (document.parent / "promising_shop.py").write_text(code, "utf-8")
+    assert run(capsys, document, "--module", "promising_shop")[0] == 0
 
 
 def test_a_wrong_document_has_its_exit_code(document, capsys):
