@@ -24,7 +24,8 @@ from prometheus_client import REGISTRY, generate_latest
 from tercet.declare.metric import DURATION_BUCKETS, Metric
 from tercet.emit.ledger import build_ledger
 from tercet.export.metered import LeanMeterProvider
-from tercet.export.prometheus import PrometheusReader, respond
+from tercet.export.prometheus import PrometheusReader
+from tercet.export.scrape import respond
 
 LINES = 10_000
 TURNS = 7

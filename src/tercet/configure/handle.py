@@ -28,11 +28,12 @@ from tercet.export.forked import PeriodicReader
 from tercet.export.metered import LeanMeterProvider, Memory
 from tercet.export.points import PostedPoints
 from tercet.export.processors import BatchedLogs, BatchedSpans
-from tercet.export.prometheus import PrometheusApp, PrometheusReader
+from tercet.export.prometheus import PrometheusReader
+from tercet.export.scrape import PrometheusApp
 from tercet.export.workers import Workers
 
 if TYPE_CHECKING:  # Most processes can do without what it imports.
-    from tercet.export.prometheus_port import PrometheusServer
+    from tercet.export.scrape_port import PrometheusServer
 
 PROMETHEUS_PORT = 9464
 # Seconds for what is sent at a signal that somebody else handles.
@@ -220,7 +221,7 @@ class Observability:
         if port is None or self._server is not None or self.is_shut_down:
             return
         # Before anything else, for a fork must not find it half imported.
-        from tercet.export.prometheus_port import start_server
+        from tercet.export.scrape_port import start_server
 
         reader = self._prometheus_reader()
         if self._workers is not None and not self._workers.holds("port"):

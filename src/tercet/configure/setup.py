@@ -29,7 +29,7 @@ from tercet.emit.registry import REGISTRY
 from tercet.errors import SettingsError, SetupError
 from tercet.export.forked import renew_in_children
 from tercet.export.metered import adopt
-from tercet.export.prometheus import PrometheusApp
+from tercet.export.scrape import PrometheusApp
 
 logger = logging.getLogger("tercet")
 _lock = threading.RLock()

@@ -35,11 +35,12 @@ from starlette.routing import Mount, Route
 from tercet.declare.metric import Metric
 from tercet.emit.ledger import build_ledger
 from tercet.errors import SetupError
-from tercet.export import prometheus, prometheus_port
+from tercet.export import prometheus, scrape_port
 from tercet.export.exposition import Exposition, Heading
 from tercet.export.metered import LeanMeterProvider
-from tercet.export.prometheus import PrometheusApp, PrometheusReader, respond
-from tercet.export.prometheus_port import start_server
+from tercet.export.prometheus import PrometheusReader
+from tercet.export.scrape import SCRAPES_AT_ONCE, PrometheusApp, respond
+from tercet.export.scrape_port import start_server
 
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
 SPAN_ID = 0xB7AD6B7169203331
@@ -591,7 +592,7 @@ def test_too_many_scrapes_of_a_wsgi_server_are_refused():
     def ask():
         held.append(app.wsgi({"REQUEST_METHOD": "GET"}, lambda status, _: said.append(status)))
 
-    threads = [threading.Thread(target=ask) for _ in range(prometheus.SCRAPES_AT_ONCE)]
+    threads = [threading.Thread(target=ask) for _ in range(SCRAPES_AT_ONCE)]
     for thread in threads:
         thread.start()
         assert reader.entered.acquire(timeout=10)
@@ -599,7 +600,7 @@ def test_too_many_scrapes_of_a_wsgi_server_are_refused():
     reader.released.set()
     for thread in threads:
         thread.join()
-    assert [status[:3] for status in said] == ["503"] + ["200"] * prometheus.SCRAPES_AT_ONCE
+    assert [status[:3] for status in said] == ["503"] + ["200"] * SCRAPES_AT_ONCE
 
 
 def test_the_app_refuses_websockets():
@@ -615,7 +616,7 @@ def test_a_scrape_holds_up_no_request():
     async def storm():
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            scrapes = [asyncio.create_task(client.get("/")) for _ in range(prometheus.SCRAPES_AT_ONCE)]
+            scrapes = [asyncio.create_task(client.get("/")) for _ in range(SCRAPES_AT_ONCE)]
             await asyncio.to_thread(reader.entered.acquire)
             refused = await client.get("/")
             reader.released.set()
@@ -742,7 +743,7 @@ def test_too_many_scrapes_are_refused(serve):
     """Eight at once is plenty; the ninth is told to come back."""
     reader = Held()
     server = serve(reader)
-    scrapes = [threading.Thread(target=ask, args=(server,)) for _ in range(prometheus.SCRAPES_AT_ONCE)]
+    scrapes = [threading.Thread(target=ask, args=(server,)) for _ in range(SCRAPES_AT_ONCE)]
     for scrape in scrapes:
         scrape.start()
     for _ in scrapes:
@@ -757,7 +758,7 @@ def test_too_many_scrapes_are_refused(serve):
 
 def test_too_many_connections_are_hung_up_on(serve, monkeypatch):
     """Clients that connect and say nothing cannot take all threads."""
-    monkeypatch.setattr(prometheus_port, "CONNECTIONS_AT_ONCE", 1)
+    monkeypatch.setattr(scrape_port, "CONNECTIONS_AT_ONCE", 1)
     server = serve(Fixed())
     with socket.create_connection(server.address), socket.create_connection(server.address, 10) as refused:
         assert refused.recv(1) == b""
@@ -765,7 +766,7 @@ def test_too_many_connections_are_hung_up_on(serve, monkeypatch):
 
 def test_slow_clients_are_hung_up_on(serve, monkeypatch):
     """A request that comes drop by drop has a limit as a whole, beside the one for each drop."""
-    monkeypatch.setattr(prometheus_port, "CONNECTION_LIMIT_SECONDS", 0)
+    monkeypatch.setattr(scrape_port, "CONNECTION_LIMIT_SECONDS", 0)
     server = serve(Fixed())
     with socket.create_connection(server.address, 10) as slow:
         slow.sendall(b"GET /met")

@@ -16,7 +16,7 @@ from socketserver import TCPServer
 from typing import Any
 
 from tercet.errors import SetupError
-from tercet.export.prometheus import SCRAPES_AT_ONCE, Answer, Headers, Scrapable, respond, say, too_many
+from tercet.export.scrape import SCRAPES_AT_ONCE, Answer, Headers, Scrapable, respond, say, too_many
 
 CONNECTIONS_AT_ONCE = 32
 READ_TIMEOUT_SECONDS = 5
