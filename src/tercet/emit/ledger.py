@@ -307,6 +307,12 @@ class Ledger:
         series.cells[account] = self._cell(account, values, time_ns())
         return cell
 
+    def _exemplar(self, value: float, ids: SpanContext) -> Measured | None:
+        """Remember a measurement that leads to a trace."""
+        flags = self.exemplar_flags
+        is_exemplar = ids[_FLAGS] & flags or flags < 0
+        return (value, time_ns(), ids[0], ids[1]) if is_exemplar else None
+
     def _has_measured(self, cell: Cell) -> bool:
         return bool(cell.numbers[TOTAL])
 
@@ -320,9 +326,7 @@ class Sums(Ledger):
 
     def add_to(self, series: Series, amount: float, ids: SpanContext) -> None:
         """Add to a series."""
-        flags = self.exemplar_flags
-        is_exemplar = ids[_FLAGS] & flags or flags < 0
-        exemplar = (amount, time_ns(), ids[0], ids[1]) if is_exemplar else None
+        exemplar = self._exemplar(amount, ids)
         with self._lock:
             for cell in series.cells.values():
                 cell.numbers[TOTAL] += amount
@@ -375,9 +379,7 @@ class Histograms(Ledger):
     def record_to(self, series: Series, value: float, ids: SpanContext) -> None:
         """Record one measurement in a series."""
         bucket = bisect_left(self._bounds, value)
-        flags = self.exemplar_flags
-        is_exemplar = ids[_FLAGS] & flags or flags < 0
-        exemplar = (value, time_ns(), ids[0], ids[1]) if is_exemplar else None
+        exemplar = self._exemplar(value, ids)
         with self._lock:
             for cell in series.cells.values():
                 numbers = cell.numbers
