@@ -14,10 +14,11 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from time import monotonic, time_ns
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO, runtime_checkable
 
-from opentelemetry._logs import Logger, LoggerProvider, NoOpLogger, SeverityNumber
+from opentelemetry._logs import Logger, LoggerProvider, SeverityNumber
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
+from opentelemetry.trace import SpanContext
 
 from tercet.emit.asgi import EXCLUDED
 from tercet.emit.correlation import carried_id, ids_of
@@ -26,6 +27,9 @@ from tercet.emit.http import error_type
 Fields = dict[str, Any]
 #: From what stands on every line, and the fields of one record, to its line.
 Render = Callable[[Fields, Fields], str]
+Severity = tuple[str, SeverityNumber]
+#: Sends a record to the collector: when it was made, how severe, its message, fields, ids and context.
+Take = Callable[[int, Severity, str, Fields, SpanContext, Context], None]
 
 #: What stands first on every line, in this order; the caller's own fields follow.
 STANDARD = (
@@ -67,9 +71,49 @@ _SEVERITIES = {
     logging.DEBUG: ("DEBUG", SeverityNumber.DEBUG),
 }
 _MOST_LOGGERS = 1_000
-_NOBODY = NoOpLogger("")
 # What these say, of a setting or of a collector that is away, an application's `dictConfig` must not silence.
 _OWN_LOGGERS = ("tercet", "tercet.export")
+
+
+@runtime_checkable
+class TakesRecords(Protocol):
+    """A logger that takes what is known of a record as it is, without the API's many names."""
+
+    def take(  # noqa: PLR0917 - names cost as much as the rest
+        self,
+        created: int,
+        severity: Severity,
+        message: str,
+        fields: Fields,
+        ids: SpanContext,
+        context: Context,
+    ) -> None:
+        """Send a record on its way; see `Take`."""
+        ...
+
+
+def _by_the_api(logger: Logger) -> Take:
+    """Use a logger that somebody else brought."""
+
+    def take(
+        created: int, severity: Severity, message: str, fields: Fields, _ids: SpanContext, context: Context
+    ) -> None:
+        text, number = severity
+        logger.emit(
+            timestamp=created,
+            observed_timestamp=time_ns(),
+            context=context,
+            severity_text=text,
+            severity_number=number,
+            body=message,
+            attributes=fields,
+        )
+
+    return take
+
+
+def _nobody(*_record: object) -> None:
+    pass
 
 
 class LogStream:
@@ -98,7 +142,7 @@ class LogStream:
         self._provider = provider
         self._floor = floor
         self._stream = stream
-        self._loggers: dict[str, Logger] = {}
+        self._takers: dict[str, Take] = {}
         self._busy = threading.local()
         self._told_of_floor = False
         self._tell_again_at = 0.0
@@ -152,8 +196,8 @@ class LogStream:
         if (record.levelno < self._floor or context.get(EXCLUDED)) and self._refuses(record):
             return
         # Not yet busy: this runs `__str__` of what the caller gave, which may log itself.
-        message, own = message_of(record), own_fields(record)
-        fields = self._standard(record, message, context)
+        message, own, ids = message_of(record), own_fields(record), ids_of(context)
+        fields = self._standard(record, message, ids, context)
         if own and not _STANDARD_KEYS.isdisjoint(own):
             own = _renamed(own, fields)
         self._busy.with_a_record = True
@@ -162,40 +206,31 @@ class LogStream:
         except Exception as error:  # A closed stdout does not stop what goes to the collector.
             self._tell_of_failure(record, error)
         try:
-            self._emit(record, message, own, fields["correlation_id"], context)
+            take = self._takers.get(record.name) or self._taker(record.name)
+            if take is not _nobody and not context.get(_SUPPRESS_INSTRUMENTATION_KEY):
+                severity = _SEVERITIES.get(record.levelno) or _severity(record.levelno)
+                identifier = fields["correlation_id"]
+                if identifier:
+                    own["correlation_id"] = identifier
+                take(int(record.created * 1e9), severity, message, own, ids, context)
         finally:
             self._busy.with_a_record = False
 
-    def _emit(
-        self, record: logging.LogRecord, message: str, own: Fields, identifier: str, context: Context
-    ) -> None:
-        known = self._loggers.get(record.name)
-        emitter = known if known is not None else self._logger(record.name)
-        if emitter is _NOBODY or context.get(_SUPPRESS_INSTRUMENTATION_KEY):
-            return
-        text, number = _SEVERITIES.get(record.levelno) or _severity(record.levelno)
-        emitter.emit(
-            timestamp=int(record.created * 1e9),
-            observed_timestamp=time_ns(),
-            context=context,
-            severity_text=text,
-            severity_number=number,
-            body=message,
-            attributes={**own, "correlation_id": identifier} if identifier else own,
-        )
-
-    def _logger(self, name: str) -> Logger:
-        """Find the provider's logger; it would make its key anew and lock twice for each record."""
-        if len(self._loggers) >= _MOST_LOGGERS:
-            self._loggers.clear()
+    def _taker(self, name: str) -> Take:
+        """Find who takes the records of a logger; the provider would make its key anew and lock twice."""
+        if len(self._takers) >= _MOST_LOGGERS:
+            self._takers.clear()
         if self._provider is None or f"{name}.".startswith(_EXPORTERS):
-            self._loggers[name] = _NOBODY
+            self._takers[name] = _nobody
         else:
-            self._loggers[name] = self._provider.get_logger(name)
-        return self._loggers[name]
+            logger = self._provider.get_logger(name)
+            self._takers[name] = logger.take if isinstance(logger, TakesRecords) else _by_the_api(logger)
+        return self._takers[name]
 
-    def _standard(self, record: logging.LogRecord, message: str, context: Context) -> Fields:
-        trace_id, span_id, _, _, _, is_valid = ids_of(context)
+    def _standard(
+        self, record: logging.LogRecord, message: str, ids: SpanContext, context: Context
+    ) -> Fields:
+        trace_id, span_id, _, _, _, is_valid = ids
         trace = f"{trace_id:032x}" if is_valid else ""
         return {
             "timestamp": record.created,
@@ -330,7 +365,7 @@ def _renamed(own: Fields, standard: Fields) -> Fields:
     }
 
 
-def _severity(level: int) -> tuple[str, SeverityNumber]:
+def _severity(level: int) -> Severity:
     """Find the severity of a level that somebody made: that of the next lower one there is."""
     lower = [known for known in _SEVERITIES if known <= level]
     return _SEVERITIES[max(lower)] if lower else ("TRACE", SeverityNumber.TRACE)

@@ -216,7 +216,8 @@ def encode_log(record: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
     fields = encode_log_fields(
         log.timestamp,
         log.observed_timestamp,
-        (log.trace_id, log.span_id, log.trace_flags),
+        (log.trace_id, log.span_id),
+        log.trace_flags,
         (getattr(log.severity_number, "_value_", 0), log.severity_text),
         log.body,
         log.attributes,
@@ -229,7 +230,8 @@ def encode_log(record: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
 def encode_log_fields(  # noqa: PLR0917 - two callers, for which names would cost time
     timestamp: int | None,
     observed_timestamp: int | None,
-    ids: tuple[int | None, int | None, int | None],
+    ids: tuple[int | None, int | None],
+    flags: int | None,
     severity: tuple[int, str | None],
     body: Any,
     attributes: Any,
@@ -239,12 +241,13 @@ def encode_log_fields(  # noqa: PLR0917 - two callers, for which names would cos
     Args:
         timestamp: Nanoseconds since 1970.
         observed_timestamp: Likewise.
-        ids: Trace id, span id and trace flags.
+        ids: Trace id and span id.
+        flags: Those of the trace.
         severity: Number and text.
         body: Any value; one that OTLP has no form for becomes text.
         attributes: A mapping, or None.
     """
-    trace_id, span_id, flags = ids
+    trace_id, span_id = ids
     number, severity_text = severity
     return b"".join(
         (
@@ -254,7 +257,7 @@ def encode_log_fields(  # noqa: PLR0917 - two callers, for which names would cos
             b"\x10",
             varints[number],
             _severity_texts[severity_text],
-            delimited(b"\x2a", _encode_body(body)),
+            _bodies[body] if type(body) is str else _body_field(body),
             attributes_field(b"\x32", attributes),
             b"\x4a\x10" + trace_id.to_bytes(16, "big") if trace_id else b"",
             b"\x52\x08" + span_id.to_bytes(8, "big") if span_id else b"",
@@ -262,11 +265,15 @@ def encode_log_fields(  # noqa: PLR0917 - two callers, for which names would cos
     )
 
 
-def _encode_body(body: Any) -> bytes:
+def _body_field(body: Any) -> bytes:
     try:
-        return encode_value(body)
+        return delimited(b"\x2a", encode_value(body))
     except Exception:  # a hostile mapping may raise anything; the record is worth more than its body's shape
-        return text_field(b"\x0a", _text_of(body))
+        return delimited(b"\x2a", text_field(b"\x0a", _text_of(body)))
+
+
+# The messages of structured logs are names of events, and as few.
+_bodies: Memo[str] = Memo(_body_field, 1024)
 
 
 def _text_of(value: Any) -> str:

@@ -3,15 +3,17 @@
 Whatever is rare, a foreign processor above all, is left to the classes that these derive from.
 """
 
+import sys
 from collections.abc import Mapping
+from time import time_ns
 from typing import Any
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import Logger, LoggerProvider, LogRecordProcessor
-from opentelemetry.sdk._logs._internal import SynchronousMultiLogRecordProcessor
+from opentelemetry.sdk._logs._internal import LogRecordLimits, SynchronousMultiLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import SpanContext, get_current_span
 
 from tercet.export.attributes import is_simple
 from tercet.export.encode import encode_log_fields
@@ -46,6 +48,10 @@ class LeanLogger(Logger):
 
     _multi_log_record_processor: LogProcessors
 
+    def adopt(self) -> None:
+        """Take over from the SDK's own logger, which this object was made as."""
+        self._room = _room(self._log_record_limits)
+
     def emit(
         self,
         record: LogRecord | None = None,
@@ -77,27 +83,52 @@ class LeanLogger(Logger):
                 exception=exception,
             )
             return
-        self._logger_metrics.emit_log()
-        if chain.outlets:
-            ids = get_current_span(context).get_span_context()
-            encoded = encode_log_fields(
-                timestamp,
-                timestamp if observed_timestamp is None else observed_timestamp,
-                (ids.trace_id, ids.span_id, ids.trace_flags),
-                (0 if severity_number is None else severity_number._value_, severity_text),
-                body,
-                attributes,
+        observed = timestamp if observed_timestamp is None else observed_timestamp
+        number = 0 if severity_number is None else severity_number._value_
+        ids = get_current_span(context).get_span_context()
+        self._put((timestamp, observed), ids, (number, severity_text), body, attributes)
+
+    def take(  # noqa: PLR0917 - the log stream has it so: names cost as much as the rest
+        self,
+        created: int,
+        severity: tuple[str, SeverityNumber],
+        message: str,
+        fields: Mapping[str, Any],
+        ids: SpanContext,
+        context: Context,
+    ) -> None:
+        """Send on its way what a log stream knows of a record, whose values are plain data."""
+        text, number = severity
+        if self._multi_log_record_processor.others or not self._needs_no_cleaning(fields):
+            self.emit(
+                timestamp=created,
+                observed_timestamp=time_ns(),
+                context=context,
+                severity_text=text,
+                severity_number=number,
+                body=message,
+                attributes=fields,
             )
-            for outlet in chain.outlets:
+        elif self._is_enabled():
+            self._put((created, time_ns()), ids, (number._value_, text), message, fields)
+
+    def _put(
+        self,
+        times: tuple[int | None, int | None],
+        ids: SpanContext,
+        severity: tuple[int, str | None],
+        body: Any,
+        attributes: Mapping[str, Any] | None,
+    ) -> None:
+        self._logger_metrics.emit_log()
+        outlets = self._multi_log_record_processor.outlets
+        if outlets:
+            encoded = encode_log_fields(*times, ids[:2], ids[3], severity, body, attributes)
+            for outlet in outlets:
                 outlet.outbox.put((self._resource, self._instrumentation_scope, encoded))
 
     def _needs_no_cleaning(self, attributes: Mapping[str, Any] | None) -> bool:
-        if not attributes:
-            return True
-        limits = self._log_record_limits
-        most = limits.max_log_record_attributes
-        fits = limits.max_log_record_attribute_length is None and (most is None or len(attributes) <= most)
-        return fits and is_simple(attributes)
+        return not attributes or (len(attributes) <= self._room and is_simple(attributes))
 
 
 class LeanLoggerProvider(LoggerProvider):
@@ -110,4 +141,13 @@ class LeanLoggerProvider(LoggerProvider):
         logger = super()._get_logger_no_cache(*args, **kwargs)
         if type(logger) is Logger:
             logger.__class__ = LeanLogger
+            logger.adopt()  # type: ignore[attr-defined] # it has just become one
         return logger
+
+
+def _room(limits: LogRecordLimits) -> int:
+    """Say how many attributes a record may keep without looking at each: none where length is limited."""
+    if limits.max_log_record_attribute_length is not None:
+        return 0
+    most = limits.max_log_record_attributes
+    return sys.maxsize if most is None else most

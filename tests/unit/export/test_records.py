@@ -6,10 +6,17 @@ from hypothesis import strategies as st
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs as upstream_encode
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    TraceFlags,
+    get_current_span,
+    set_span_in_context,
+)
 
 from tercet.export.encode import encode_request
 from tercet.export.processors import BatchedLogs
@@ -68,6 +75,33 @@ def test_a_record_says_on_the_wire_what_the_sdks_own_would(**fields):
     assert sent == wanted
 
 
+@given(
+    message=st.text(max_size=5),
+    fields=st.dictionaries(st.sampled_from(["a", "b", ""]), values, max_size=3),
+    context=st.sampled_from([Context(), IN_A_SPAN]),
+    severity=st.sampled_from([("INFO", SeverityNumber.INFO), ("FATAL", SeverityNumber.FATAL)]),
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_record_of_the_log_stream_says_the_same(message, fields, context, severity):
+    """By the short way that only a lean logger has."""
+    provider, shelf = LeanLoggerProvider(RESOURCE), Shelf()
+    provider.add_log_record_processor(BatchedLogs(shelf))
+    ids = get_current_span(context).get_span_context()
+    provider.get_logger("t", "1").take(5, severity, message, fields, ids, context)
+    sent = ExportLogsServiceRequest.FromString(encode_request(shelf.items))
+    (record,) = sent.resource_logs[0].scope_logs[0].log_records
+    _, wanted = both(
+        timestamp=5,
+        observed_timestamp=record.observed_time_unix_nano,
+        severity_text=severity[0],
+        severity_number=severity[1],
+        body=message,
+        attributes=fields,
+        context=context,
+    )
+    assert record == wanted.resource_logs[0].scope_logs[0].log_records[0]
+
+
 @pytest.mark.parametrize("length", ["3", "200"])
 @pytest.mark.filterwarnings("ignore")
 def test_limits_are_the_sdks(length, monkeypatch):
@@ -108,9 +142,9 @@ def test_a_foreign_processor_changes_what_leaves():
     provider.add_log_record_processor(BatchedLogs(shelf))
     provider.add_log_record_processor(_Redacting())
     emitted(provider, timestamp=5, body="hunter2")
-    (item,) = shelf.items
-    assert b"<hidden>" in item[2]
-    assert b"hunter2" not in item[2]
+    severity, ids = ("INFO", SeverityNumber.INFO), get_current_span(Context()).get_span_context()
+    provider.get_logger("t", "1").take(5, severity, "hunter2", {}, ids, Context())
+    assert [(b"<hidden>" in body, b"hunter2" in body) for _, _, body in shelf.items] == [(True, False)] * 2
 
 
 def test_a_logger_without_a_way_out_sends_nothing():
@@ -122,4 +156,12 @@ def test_a_logger_without_a_way_out_sends_nothing():
     assert type(logger) is LeanLogger
     logger._logger_config.is_enabled = False
     emitted(provider, timestamp=5, body="hello")
+    logger.take(
+        5,
+        ("INFO", SeverityNumber.INFO),
+        "hello",
+        {},
+        get_current_span(IN_A_SPAN).get_span_context(),
+        IN_A_SPAN,
+    )
     assert shelf.items == []
