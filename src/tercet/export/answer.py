@@ -9,6 +9,7 @@ from typing import Any, Literal
 from google.protobuf.message import DecodeError
 
 from tercet.declare.settings import Signal
+from tercet.export.advice import after_status
 
 Kind = Literal["delivered", "later", "too_large", "refused"]
 
@@ -44,7 +45,7 @@ class Cut(Exception):  # noqa: N818 - it never leaves this room
 
 def without_success(status: int, wait: float | None = None) -> Answer:
     """Say what an HTTP status means that is not 2xx."""
-    reason = f"HTTP {status}"
+    reason = after_status(f"HTTP {status}", status)
     if status in _LATER:
         return Answer("later", reason, wait)
     # A redirect too: following it would send the telemetry, and its token, to somewhere nobody chose.

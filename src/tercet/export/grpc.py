@@ -25,6 +25,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from tercet.declare.settings import Otlp, Signal
 from tercet.errors import SettingsError
 from tercet.export.address import build_headers, build_tls
+from tercet.export.advice import after_status
 from tercet.export.answer import Answer, Successes, bounded_wait, harmless, without_success
 from tercet.export.compression import COMPRESS, encoding, unpack
 from tercet.export.http2 import Connection, Reset, Response
@@ -148,7 +149,7 @@ class Grpc:
             return Answer("too_large", reason)
         wait = _retry_delay(said.get("grpc-status-details-bin", ""))
         is_later = code in _LATER or (code == "RESOURCE_EXHAUSTED" and wait is not None)
-        return Answer("later", reason, wait) if is_later else Answer("refused", reason)
+        return Answer("later", reason, wait) if is_later else Answer("refused", after_status(reason, code))
 
 
 def _left(deadline: float) -> float:

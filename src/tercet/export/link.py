@@ -3,6 +3,7 @@
 import codecs
 import math
 import os
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -13,6 +14,7 @@ import urllib3
 from tercet.declare.settings import Otlp, Signal
 from tercet.errors import SetupError
 from tercet.export.address import host_of
+from tercet.export.advice import after_tls
 from tercet.export.answer import Answer, Cut
 from tercet.export.compression import COMPRESS
 from tercet.export.http import Http
@@ -138,6 +140,8 @@ def _why(error: Exception) -> str:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ssl.SSLError):
+        return after_tls(cause)
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     if isinstance(error, Cut):

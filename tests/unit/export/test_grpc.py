@@ -60,6 +60,7 @@ def asking_for(seconds, nanos=0, name="google.rpc.RetryInfo"):
     return b64encode(status).decode().rstrip("=")
 
 
+TOKEN = "otlp_headers (OTEL_EXPORTER_OTLP_HEADERS) must hold a token that it accepts"
 NO_DURATION = Any(type_url="/google.rpc.RetryInfo", value=b"\x0a\x01\x08").SerializeToString()
 
 
@@ -77,7 +78,7 @@ NO_DURATION = Any(type_url="/google.rpc.RetryInfo", value=b"\x0a\x01\x08").Seria
         (answering(4), Answer("later", "gRPC DEADLINE_EXCEEDED")),
         (answering(5), Answer("refused", "gRPC NOT_FOUND")),
         (answering(6), Answer("refused", "gRPC ALREADY_EXISTS")),
-        (answering(7), Answer("refused", "gRPC PERMISSION_DENIED")),
+        (answering(7), Answer("refused", f"gRPC PERMISSION_DENIED. {TOKEN}")),
         (answering(8), Answer("refused", "gRPC RESOURCE_EXHAUSTED")),
         (answering(9), Answer("refused", "gRPC FAILED_PRECONDITION")),
         (answering(10), Answer("later", "gRPC ABORTED")),
@@ -86,7 +87,7 @@ NO_DURATION = Any(type_url="/google.rpc.RetryInfo", value=b"\x0a\x01\x08").Seria
         (answering(13), Answer("refused", "gRPC INTERNAL")),
         (answering(14), Answer("later", "gRPC UNAVAILABLE")),
         (answering(15), Answer("later", "gRPC DATA_LOSS")),
-        (answering(16, grpc_message="no token"), Answer("refused", "gRPC UNAUTHENTICATED (no token)")),
+        (answering(16, grpc_message="none"), Answer("refused", f"gRPC UNAUTHENTICATED (none). {TOKEN}")),
         (answering(17), Answer("refused", "gRPC UNKNOWN")),
         (answering("soon"), Answer("refused", "gRPC UNKNOWN")),
         (without_grpc(200), Answer("refused", "gRPC UNKNOWN")),
@@ -352,6 +353,7 @@ def test_the_collectors_certificate_is_checked(ours, client):
             answer = link_to(server.url, **other).post(BODY)
             assert answer.kind == "later"
             assert "certificate verify failed" in answer.reason
+            assert "otlp_certificate (OTEL_EXPORTER_OTLP_CERTIFICATE) must be" in answer.reason
 
 
 @needs_openssl
@@ -362,7 +364,9 @@ def test_the_client_shows_its_certificate(ours, client):
         link = link_to(server.url, otlp_certificate=ours[0], **shown)
         assert [link.post(BODY), link.post(BODY)] == [Answer("delivered")] * 2
         assert server.connections == 1
-        assert link_to(server.url, otlp_certificate=ours[0]).post(BODY).kind == "later"
+        answer = link_to(server.url, otlp_certificate=ours[0]).post(BODY)
+        assert answer.kind == "later"
+        assert "otlp_client_certificate (OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE) and" in answer.reason
 
 
 def test_a_certificate_that_cannot_be_used_is_said_at_the_start():

@@ -229,7 +229,8 @@ def test_refusals_are_said_once_a_minute_and_end_no_outage(collector, caplog):
     collector.answer = answering(401)
     for clock.now in (10, 70, 80):
         link.post(BODY)
-    assert [line.rpartition(": ")[2] for line in said(caplog)[1:]] == ["HTTP 401."]
+    mend = "otlp_headers (OTEL_EXPORTER_OTLP_HEADERS) must hold a token that it accepts"
+    assert [line.rpartition(": ")[2] for line in said(caplog)[1:]] == [f"HTTP 401. {mend}."]
 
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made by openssl")
@@ -259,9 +260,11 @@ def test_the_collectors_certificate_is_checked(ours, client, caplog):
             answer = link_to(server.url, **other).post(BODY)
             assert answer.kind == "later"
             assert "certificate verify failed" in answer.reason
+            assert "otlp_certificate (OTEL_EXPORTER_OTLP_CERTIFICATE) must be" in answer.reason
         # It is made for localhost alone.
         answer = link_to(server.url.replace("localhost", "127.0.0.1"), otlp_certificate=ours[0]).post(BODY)
         assert "certificate is not valid for '127.0.0.1'" in answer.reason
+        assert "otlp_endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) must name a host" in answer.reason
     assert all("certificate" in line for line in said(caplog))
 
 
@@ -271,7 +274,19 @@ def test_the_client_shows_its_certificate(ours, client):
     with collecting(tls=server_tls(*ours, client=client[0])) as server:
         shown = {"otlp_client_certificate": client[0], "otlp_client_key": client[1]}
         assert link_to(server.url, otlp_certificate=ours[0], **shown).post(BODY) == Answer("delivered")
-        assert link_to(server.url, otlp_certificate=ours[0]).post(BODY).kind == "later"
+        answer = link_to(server.url, otlp_certificate=ours[0]).post(BODY)
+        assert answer.kind == "later"
+        assert "otlp_client_certificate (OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE) and" in answer.reason
+
+
+@needs_openssl
+def test_tls_to_who_speaks_none_is_said(collector):
+    """With what to write instead."""
+    answer = link_to(collector.url.replace("http:", "https:")).post(BODY)
+    assert answer.kind == "later"
+    assert answer.reason.endswith(
+        "otlp_endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) must begin with http:// if it speaks no TLS"
+    )
 
 
 @needs_openssl
