@@ -21,8 +21,11 @@ check: $(VENV)/.check ## lint, types and the layers of the house
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-e2e: $(VENV)/.test ## the end-to-end tests alone: real processes, servers and signals
-	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+# Also what `make test` skips on a machine without promtool and amtool.
+SUITES = tests/e2e tests/stack tests/contract/test_generated_configs.py
+e2e: $(VENV)/.test ## real processes, and the real Collector, Prometheus, Alertmanager and Jaeger, built here; SUITES=tests/stack
+	@programs=$$($(BIN)/python -m tests.stack.binaries) && \
+		PATH="$$programs:$$PATH" $(BIN)/python -m pytest $(SUITES) $(ARGS)
 
 # In environments of their own: what it is measured against would be in the tests' way, and in each other's.
 BENCH_PEERS = prometheus logfire ddtrace
