@@ -1,4 +1,4 @@
-"""A process that emits spans by name, for tests that look at what becomes of each."""
+"""A process that emits what it is told to, for tests that look at what becomes of each."""
 
 import subprocess
 import sys
@@ -11,11 +11,11 @@ from service import PATIENCE, Lines
 
 
 class Emitter:
-    """A process that emits the spans it is told to."""
+    """A process that emits the spans, or whatever its script has, that it is told to."""
 
-    def __init__(self, env: dict[str, str], apps: Path) -> None:
+    def __init__(self, env: dict[str, str], apps: Path, script: str = "emitter.py") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "emitter.py"],
+            [sys.executable, script],
             env=env,
             cwd=apps,
             stdin=subprocess.PIPE,

@@ -154,9 +154,11 @@ def _accepts(port: int) -> bool:
 
 
 @contextmanager
-def started(command: Sequence[str], env: Mapping[str, str], cwd: Path) -> Iterator[Service]:
-    """Start a command, its `{port}` replaced by a free one, and leave no process of it behind."""
-    port = free_port()
+def started(
+    command: Sequence[str], env: Mapping[str, str], cwd: Path, port: int | None = None
+) -> Iterator[Service]:
+    """Start a command, its `{port}` replaced by that or a free one, and leave no process of it behind."""
+    port = port or free_port()
     process = subprocess.Popen(
         [part.replace("{port}", str(port)) for part in command],
         env={key: value.replace("{port}", str(port)) for key, value in env.items()},
