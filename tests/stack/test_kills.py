@@ -1,0 +1,95 @@
+"""The collector is killed: tercet keeps what it is not rid of, the collector what it has accepted."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backend import Backend, Collector, Find, LogStore, eventually, running_collector
+from emitter import Emitter
+from fleet import Start, service_environment
+from service import LOOPBACK, free_port
+
+IN_MEMORY = f"--config={Path(__file__).parent / 'in_memory.yaml'}"
+
+
+@pytest.fixture
+def emit(start: Start) -> Callable[[str, str], Emitter]:
+    """Start a process that emits numbers."""
+    return lambda name, otlp: start("numbers.py", service_environment(name, otlp))
+
+
+@pytest.fixture
+def collect(backend: Backend, find: Find, tmp_path: Path) -> Callable[..., Any]:
+    """Run a collector that comes back with the same ports and the same folder."""
+    same = {f"COLLECTOR_{each}_PORT": str(free_port()) for each in ("GRPC", "HTTP", "HEALTH", "METRICS")}
+
+    def run(logs: str, *options: str) -> Any:
+        settings = {**backend.destinations, **same, "LOGS_OTLP_ENDPOINT": logs}
+        return running_collector(find, tmp_path, settings, *options)
+
+    return run
+
+
+def account(emitter: Emitter) -> dict[str, Any]:
+    emitter.tell("account")
+    return json.loads(emitter.stdout.so_far()[-1])
+
+
+def kill(collector: Collector) -> None:
+    collector.service.process.kill()
+    collector.service.process.wait()
+
+
+def numbers(logs: LogStore, name: str) -> list[int]:
+    return sorted(int(line["number"]) for line in logs.lines(f'"service.name":="{name}" number:*'))
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"), [((), range(300)), ((IN_MEMORY,), range(100, 300))], ids=["on_disk", "in_memory"]
+)
+def test_a_killed_collector_loses_what_it_had_in_memory_and_nothing_else(
+    backend: Backend,
+    collect: Callable[..., Any],
+    emit: Callable[[str, str], Emitter],
+    options: tuple[str, ...],
+    kept: range,
+) -> None:
+    """A hundred records that it had accepted, a hundred while it was away, a hundred after."""
+    name = f"killed-{len(kept)}"
+    with collect(f"http://{LOOPBACK}:{free_port()}", *options) as collector:
+        emitter = emit(name, collector.http)
+        emitter.tell("emit 100")
+        eventually(lambda: account(emitter)["delivered"], (100).__eq__)
+        kill(collector)
+        emitter.tell("emit 100")
+    with collect(backend.logs.otlp, *options):
+        emitter.tell("emit 100")
+        eventually(lambda: account(emitter)["delivered"], (300).__eq__)
+        assert account(emitter)["dropped"] == {}
+        emitter.end()
+        eventually(lambda: numbers(backend.logs, name), list(kept).__eq__)
+        # Sums know of each.
+        eventually(lambda: backend.prometheus.number(f'numbers_emitted_total{{job="{name}"}}'), (300).__eq__)
+
+
+def test_a_collector_killed_under_load_loses_nothing(
+    backend: Backend, collect: Callable[..., Any], emit: Callable[[str, str], Emitter]
+) -> None:
+    """Three times, while records come; what was on its way may come twice, and each comes."""
+    name = "loaded"
+    for life in range(4):
+        with collect(backend.logs.otlp) as collector:
+            if life == 0:
+                emitter = emit(name, collector.http)
+            emitter.tell(*["emit 50"] * 20)
+            if life < 3:
+                kill(collector)
+                emitter.tell(*["emit 50"] * 20)
+                continue
+            emitter.end()
+            eventually(lambda: set(numbers(backend.logs, name)), set(range(7_000)).__eq__)
+            eventually(
+                lambda: backend.prometheus.number(f'numbers_emitted_total{{job="{name}"}}'), (7_000).__eq__
+            )
