@@ -224,22 +224,25 @@ def _process(
             process.wait()
 
 
-def ready(names: list[str], tell: Tell) -> Path:
+def ready(names: list[str], cache: Path, go: str | None, tell: Tell) -> Path:
     """Build what is missing, and return the folder in which each program goes by its name.
 
-    Without Go, the system's own programs are what there is.
+    Args:
+        names: Of recipes; empty for all.
+        cache: The folder that built programs are kept in.
+        go: The Go command; without it, nothing is built.
+        tell: What to do with a line about progress.
 
     Raises:
         BuildError: Something cannot be built; all that can be is in the folder.
     """
     recipes = load_recipes()
-    cache = cache_folder(os.environ)
-    # On PATH, or where Go's own installation puts it.
-    go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if not go:
         tell(_without_go([program for recipe in recipes.values() for program in recipe.programs]))
     workshop = Workshop(cache, recipes, go or "", tell)
     with _alone(cache / "lock", tell):
+        for left in cache.glob("building-*"):  # of a build that was killed
+            shutil.rmtree(left, ignore_errors=True)
         workshop.build((names or list(recipes)) if go else [])
     return workshop.folder
 
@@ -266,17 +269,24 @@ def _alone(path: Path, tell: Tell) -> Iterator[None]:
         yield
 
 
+def _tell(line: str) -> None:
+    print(f"stack: {line}", file=sys.stderr, flush=True)
+
+
 def main(arguments: list[str]) -> int:
     """Build, and print the folder; return 1 where something could not be built."""
     parser = argparse.ArgumentParser("python -m tests.stack.binaries", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"{', '.join(load_recipes())} (default: all)"
-    )
+    recipes = load_recipes()
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(recipes)} (default: all)")
     options = parser.parse_args(arguments)
+    if unknown := set(options.names) - recipes.keys():
+        parser.error(f"NAME must be one of {', '.join(recipes)}, got {', '.join(sorted(unknown))}.")
+    # On PATH, or where Go's own installation puts it.
+    go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     try:
-        print(ready(options.names, lambda line: print(f"stack: {line}", file=sys.stderr, flush=True)))
+        print(ready(options.names, cache_folder(os.environ), go, _tell))
     except BuildError as error:
-        print(f"stack: {error}", file=sys.stderr)
+        _tell(str(error))
         return 1
     return 0
 

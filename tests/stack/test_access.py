@@ -12,7 +12,7 @@ from emitter import Emitter
 from fleet import Start, service_environment
 
 SECURED = f"--config={Path(__file__).parent / 'secured.yaml'}"
-TOKEN = "Bearer open sesame"
+TOKEN = "Bearer open-sesame"
 PROTOCOLS = ("http/protobuf", "grpc")
 
 
@@ -145,7 +145,7 @@ def test_a_wrong_token_is_said(
     secured: Collector, pairs: Pairs, emit: Callable[..., Emitter], protocol: str
 ) -> None:
     """With the setting that holds it, and without the token."""
-    emitter = emit(secured, protocol, "https", **trusting(pairs.collector, "Bearer open barley"))
+    emitter = emit(secured, protocol, "https", **trusting(pairs.collector, "Bearer open-barley"))
     emitter.tell("one")
     line = warning(emitter)
     assert "refused by the collector: " in line

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from binaries import BuildError, Recipe, Workshop, cache_folder, load_recipes
+from binaries import BuildError, Recipe, Workshop, cache_folder, load_recipes, ready
 
 GO = """\
 #!/bin/sh
@@ -55,6 +55,15 @@ def test_one_that_cannot_be_built_says_why_and_the_others_are(go: str, tmp_path:
     assert str(error.value) == "bad 1.2.0 was not built.\nno such module"
     assert workshop.path("tool").exists()
     assert not workshop.path("bad").exists()
+
+
+def test_without_go_nothing_is_built_and_it_says_what_to_install(tmp_path: Path) -> None:
+    """The folder is there, and empty: tests look into it, and are skipped."""
+    said: list[str] = []
+    assert list(ready([], tmp_path, None, said.append).iterdir()) == []
+    (line,) = said
+    assert line.startswith("Go is not installed, so none of builder, otelcol, prometheus, promtool, ")
+    assert "Install Go 1.26 or newer from https://go.dev/dl" in line
 
 
 def test_a_program_made_of_something_else_is_another_file(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ IN_MEMORY = f"--config={Path(__file__).parent / 'in_memory.yaml'}"
 @pytest.fixture
 def emit(start: Start) -> Callable[[str, str], Emitter]:
     """Start a process that emits numbers."""
-    return lambda name, otlp: start("numbers.py", service_environment(name, otlp))
+    return lambda name, otlp: start("counting.py", service_environment(name, otlp))
 
 
 @pytest.fixture

@@ -43,8 +43,12 @@ def after_tls(error: ssl.SSLError) -> str:
     """Add what to change to what TLS says."""
     said = error.strerror or type(error).__name__
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _joined(said, _BY_VERIFY_CODE.get(error.verify_code))
-    reason = error.reason or ""
+        return _joined(said, _BY_VERIFY_CODE.get(getattr(error, "verify_code", 0)))
+    if isinstance(error, ssl.SSLEOFError):
+        # It hung up, and what it said of us may be lost with the connection.
+        return _joined(said, f"If it asks who we are, {_CLIENT}")
+    # Those that Python makes itself have none.
+    reason = getattr(error, "reason", None) or ""
     if reason in _NOT_TLS:
         return _joined(said, _NO_TLS)
     # An alert is what the other side says; of certificates, it says so of ours.

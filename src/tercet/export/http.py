@@ -1,6 +1,7 @@
 """OTLP over HTTP: https://opentelemetry.io/docs/specs/otlp/#otlphttp."""
 
 import queue
+import ssl
 
 import urllib3
 from urllib3.util import Retry
@@ -65,6 +66,10 @@ class Http:
             )
         except urllib3.exceptions.ProtocolError as error:
             raise Cut from error
+        except urllib3.exceptions.SSLError as error:
+            if isinstance(error.__context__, ssl.SSLEOFError):
+                raise Cut from error
+            raise
         data = _content(response)
         if response.status in _OK:
             return self._successes.read(data)

@@ -113,7 +113,7 @@ class Connection:
         self._response = Response()
         try:
             # Who hangs up while we send may have said why.
-            with suppress(BrokenPipeError, ConnectionResetError):
+            with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 self._send_headers(headers)
                 self._send_body(body)
             while not self._response.is_whole:

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import socket
+import threading
 import time
 import zlib
 
@@ -277,6 +278,26 @@ def test_the_client_shows_its_certificate(ours, client):
         answer = link_to(server.url, otlp_certificate=ours[0]).post(BODY)
         assert answer.kind == "later"
         assert "otlp_client_certificate (OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE) and" in answer.reason
+
+
+@needs_openssl
+def test_who_hangs_up_over_tls_is_tried_once_more(ours):
+    """As without TLS: a kept connection may have been closed meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        link = link_to(f"https://localhost:{listener.getsockname()[1]}", otlp_certificate=ours[0])
+        came = []
+
+        def hang_up():
+            for _ in range(2):
+                wire = listener.accept()[0]
+                came.append(server_tls(*ours).wrap_socket(wire, server_side=True))
+                came[-1].close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        answer = link.post(bytes(4_000_000))
+        thread.join(10)
+    assert (answer.kind, len(came)) == ("later", 2)
 
 
 @needs_openssl

@@ -2,12 +2,13 @@
 
 import json
 import logging
+import os
 import sys
 from dataclasses import asdict
 
 from tercet import Counter, setup_observability
 
-observability = setup_observability(log_format="off")
+observability = setup_observability(os.environ["OTEL_SERVICE_NAME"], log_format="off")
 logger = logging.getLogger("numbers")
 emitted = Counter("numbers.emitted", "Numbers that were emitted.")
 number = 0
