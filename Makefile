@@ -4,7 +4,7 @@ VENV ?= .venv
 ARGS ?=
 BIN = $(VENV)/bin
 
-.PHONY: demo test check e2e bench
+.PHONY: demo test check e2e stack bench
 
 demo: $(VENV)/.demo ## watch one order cross five services; ARGS="--once --json" for scripts
 	@$(BIN)/tercet demo $(ARGS)
@@ -26,6 +26,15 @@ SUITES = tests/e2e tests/stack tests/contract/test_generated_configs.py
 e2e: $(VENV)/.test ## real processes, and the real Collector, Prometheus, Alertmanager and Jaeger, built here; SUITES=tests/stack
 	@programs=$$($(BIN)/python -m tests.stack.binaries) && \
 		PATH="$$programs:$$PATH" $(BIN)/python -m pytest $(SUITES) $(ARGS)
+
+COMPOSE ?= docker compose
+stack: ## the reference backend and the demo, in containers on loopback; ARGS=down stops them, COMPOSE="podman compose"
+	@command -v $(firstword $(COMPOSE)) >/dev/null || { echo "make stack needs a container engine, and there is no \
+	$(firstword $(COMPOSE)) here. Install Docker with its compose plugin, or say COMPOSE='podman compose'." >&2; exit 1; }
+	@$(COMPOSE) version >/dev/null 2>&1 || { echo "make stack needs '$(COMPOSE)', which this $(firstword $(COMPOSE)) \
+	does not have. Install its compose plugin." >&2; exit 1; }
+	@$(COMPOSE) ps --quiet >/dev/null || { echo "make stack needs a running container engine. Start it first." >&2; exit 1; }
+	@$(COMPOSE) $(or $(ARGS),up --build --detach)
 
 # In environments of their own: what it is measured against would be in the tests' way, and in each other's.
 BENCH_PEERS = prometheus logfire ddtrace
