@@ -10,8 +10,12 @@ from tercet.generate.rulefile import Rule
 _ENVIRONMENT = f"$labels.{names.ENVIRONMENT}"
 #: Where it fires, in the words of a summary.
 IN_ENVIRONMENT = f"{{{{ with {_ENVIRONMENT} }}}} in {{{{ . }}}}{{{{ end }}}}"
+# Without the namespace that `job` begins with.
+_NAME_IN_JOB = 'reReplaceAll "^.*/" "" $labels.job'
 #: The service of an alert whose expression says which.
-JOB = "{{ $labels.job }}"
+JOB = f"{{{{ {_NAME_IN_JOB} }}}}"
+#: What Grafana takes for every value of a variable.
+_ALL = "$__all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +77,19 @@ def build_rule(alert: Alert, links: Links) -> Rule:
 
 
 def dashboard_url(alert: Alert, links: Links) -> str:
-    """Lead to the service's dashboard, in the environment where it fires."""
-    service = "{{ urlquery $labels.job }}" if alert.service == JOB else alert.service
-    variables = f"var-service={service}&var-environment={{{{ urlquery {_ENVIRONMENT} }}}}"
-    return f"{links.grafana}/d/{names.DASHBOARD}?{variables}&from=now-3h&to=now"
+    """Lead to what the alert is about, in the environment where it fires: all, where it knows of none."""
+    service = {JOB: f"{{{{ {_NAME_IN_JOB} | urlquery }}}}", names.TELEMETRY: _ALL}.get(
+        alert.service, alert.service
+    )
+    environment = f"{{{{ with {_ENVIRONMENT} }}}}{{{{ urlquery . }}}}{{{{ else }}}}{_ALL}{{{{ end }}}}"
+    variables = f"var-service={service}&var-environment={environment}"
+    return f"{dashboard_page(alert, links)}?{variables}&from=now-3h&to=now"
+
+
+def dashboard_page(alert: Alert, links: Links) -> str:
+    """Lead to the dashboard of services, or of the telemetry."""
+    uid = names.TELEMETRY_DASHBOARD if alert.slo == names.TELEMETRY else names.DASHBOARD
+    return f"{links.grafana}/d/{uid}"
 
 
 def runbook_url(alert: Alert, links: Links) -> str:

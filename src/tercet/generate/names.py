@@ -5,7 +5,7 @@ import re
 from tercet.declare.burn_rate import Window, duration
 from tercet.declare.metric import Metric
 from tercet.declare.names import label_name, metric_name
-from tercet.declare.objective import Objective
+from tercet.declare.objective import IndicatorKind, Objective
 
 # Recorded for each objective, with the labels SERVICE and SLO, and ENVIRONMENT where telemetry has it.
 EVENTS = "slo:events:rate5m"
@@ -33,8 +33,19 @@ ALL_SILENT = "AllServicesSilent"
 TELEMETRY = "telemetry"
 #: The `slo` of alerts on services that are silent.
 PRESENCE = "presence"
+_LINES: dict[IndicatorKind, str] = {
+    "availability": "bad_at_most",
+    "latency": "at_most",
+    "throughput": "at_least",
+    "level": "at_most",
+}
+
+INSTANCE = "instance"
+VERSION = label_name("service.version")
 #: Of the dashboard that links lead to; its variables are `service` and `environment`.
 DASHBOARD = "tercet-service"
+SLO_DASHBOARD = "tercet-slo"
+TELEMETRY_DASHBOARD = "tercet-telemetry"
 
 
 def bad_ratio(seconds: int) -> str:
@@ -53,6 +64,15 @@ def bad_count(seconds: int) -> str:
     'slo:bad_events:increase1h'
     """
     return f"slo:bad_events:increase{duration(seconds)}"
+
+
+def line(series: str, kind: IndicatorKind) -> str:
+    """Name where objectives draw their line through a panel on a series.
+
+    >>> line("queue_size", "level")
+    'slo:queue_size:at_most'
+    """
+    return f"slo:{series}:{_LINES[kind]}"
 
 
 def series(metric: Metric) -> str:

@@ -87,6 +87,15 @@ def summed(expression: str, *by: str) -> str:
     return f"sum by ({', '.join(by)}) ({expression})"
 
 
+def ratio(part: str, whole: str) -> str:
+    r"""Divide a part by its whole: 0, and no NaN or gap, where there is no whole, or no part yet.
+
+    >>> ratio("bad", "all")
+    'bad / (all > 0)\nor 0 * all'
+    """
+    return f"{part} / ({whole} > 0)\nor 0 * {whole}"
+
+
 def number(value: Decimal | Fraction | int) -> str:
     """Write a number as short as it is exact.
 

@@ -7,12 +7,13 @@ five minutes back, an hour to count; every longer window is summed from what has
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
 from tercet.declare.burn_rate import MINUTE, duration
 from tercet.declare.names import label_name
 from tercet.declare.objective import Filter, Indicator, IndicatorKind, Objective
 from tercet.generate import names
-from tercet.generate.promql import Match, bound, equal, none_of, number, one_of, rate, select, summed
+from tercet.generate.promql import Match, bound, equal, none_of, number, one_of, rate, ratio, select, summed
 from tercet.generate.rulefile import Recording
 
 #: Seconds between two evaluations, and so what one recorded sample stands for.
@@ -21,6 +22,7 @@ INTERVAL = MINUTE
 BUDGET_INTERVAL = 2 * MINUTE
 #: The window that is recorded from raw series, and needs no sum.
 RAW = 5 * MINUTE
+_RATES = ("availability", "throughput")
 _FAILED = label_name("error.type")
 _THIS_MONTH = 'count_values("month", month())'
 
@@ -66,6 +68,16 @@ def counted(indicator: Indicator) -> str:
     return f"{series}_count" if indicator.metric.kind == "histogram" else series
 
 
+def line(indicator: Indicator) -> str:
+    """Name the series that says where an objective draws its line through a panel on its metric."""
+    seen = counted(indicator) if indicator.kind in _RATES else names.series(indicator.metric)
+    return names.line(seen, indicator.kind)
+
+
+def _line_at(objective: Objective) -> Decimal:
+    return objective.budget if objective.indicator.kind == "availability" else objective.indicator.threshold
+
+
 def _filter(wanted: Filter) -> tuple[Match, ...]:
     return tuple(one_of(label_name(key), values) for key, values in wanted)
 
@@ -91,7 +103,7 @@ def _sli(objective: Objective, environment: str) -> Iterator[_Pair]:
         summable = (
             (bad_events, events) if window == RAW else (_over(bad_events, window), _over(events, window))
         )
-        yield names.bad_ratio(window), _ratio(*summable)
+        yield names.bad_ratio(window), ratio(*summable)
     for window in sorted({window.long for window, _ in objective.burns()}):
         yield names.bad_count(window), f"{INTERVAL} * {_over(bad_events, window)}"
 
@@ -110,15 +122,12 @@ def _budget(objective: Objective, environment: str) -> Iterator[_Pair]:
         sums = [_of_this_month(select(name, *of(objective))) for name in monthly]
     else:
         sums = [_over(series, objective.period.seconds) for series in selected]
-    yield names.PERIOD_RATIO, _ratio(*sums)
+    yield names.PERIOD_RATIO, ratio(*sums)
     yield names.TARGET, f"vector({number(objective.target)})"
+    yield line(objective.indicator), f"vector({number(_line_at(objective))})"
     yield names.REMAINING, f"1 - {select(names.PERIOD_RATIO, *of(objective))} / {number(objective.budget)}"
     minutes = number(objective.budget_minutes)
     yield names.REMAINING_MINUTES, f"{minutes} * {select(names.REMAINING, *of(objective))}"
-
-
-def _ratio(bad: str, total: str) -> str:
-    return f"{bad} / ({total} > 0)\nor 0 * {total}"
 
 
 def _over(series: str, seconds: int) -> str:

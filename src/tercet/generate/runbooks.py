@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from tercet.declare.objective import Links, Objective, shown_share
 from tercet.generate import names
-from tercet.generate.alerts import JOB, Alert, runbook_file
+from tercet.generate.alerts import JOB, Alert, dashboard_page, runbook_file
 from tercet.generate.promql import equal, number, one_of, select
 
 
@@ -47,8 +47,9 @@ def _needs(alert: Alert) -> Iterator[tuple[str, str]]:
 
 
 def _dashboard(alert: Alert, links: Links) -> str:
-    variables = "" if alert.service == JOB else f"?var-service={alert.service}&from=now-3h&to=now"
-    return f"{links.grafana}/d/{names.DASHBOARD}{variables}"
+    is_known = alert.service not in (JOB, names.TELEMETRY)
+    variables = f"?var-service={alert.service}&from=now-3h&to=now" if is_known else ""
+    return f"{dashboard_page(alert, links)}{variables}"
 
 
 def _room(objective: Objective) -> str:

@@ -63,8 +63,9 @@ def test_each_alert_says_all_that_somebody_who_is_woken_needs(files):
         assert annotations["summary"], rule["alert"]
         parts = re.findall(r"^(Impact|Possible causes|Immediate actions):", annotations["description"], re.M)
         assert parts == ["Impact", "Possible causes", "Immediate actions"], rule["alert"]
-        assert annotations["dashboard"].startswith(
-            "https://grafana.example.com/d/tercet-service?var-service="
+        assert re.match(
+            r"https://grafana\.example\.com/d/tercet-(service|telemetry)\?var-service=.",
+            annotations["dashboard"],
         )
         runbook = annotations["runbook_url"].removeprefix("https://runbooks.example.com/shop/")
         assert f"runbooks/{runbook}" in files, rule["alert"]
@@ -77,7 +78,8 @@ def test_an_alert_reads_as_the_founding_document_has_it(files):
     assert rule["annotations"]["description"] == (
         'Impact: Orders are "lost".\n\n'
         "Dashboard: https://grafana.example.com/d/tercet-service?var-service=api"
-        "&var-environment={{ urlquery $labels.deployment_environment_name }}&from=now-3h&to=now\n"
+        "&var-environment={{ with $labels.deployment_environment_name }}{{ urlquery . }}{{ else }}$__all"
+        "{{ end }}&from=now-3h&to=now\n"
         "Runbook: https://runbooks.example.com/shop/ApiJobsHigh.md\n\n"
         "Possible causes:\n- It's $broken: {x}\n\n"
         "Immediate actions:\n1. Look."
