@@ -246,16 +246,20 @@ def _identity(point: Point) -> tuple[Any, ...]:
 def _points(resource: Attributes, metric: Any) -> Iterator[Point]:
     kind = metric.WhichOneof("data")
     for point in getattr(metric, kind).data_points:
-        is_histogram = kind == "histogram"
+        is_many = kind in ("histogram", "summary")
         yield Point(
             resource=resource,
             name=metric.name,
             attributes=_attributes(point.attributes),
-            count=point.count if is_histogram else 1,
-            value=point.sum if is_histogram else getattr(point, point.WhichOneof("value") or "as_int"),
-            bounds=tuple(point.explicit_bounds) if is_histogram else (),
-            exemplar_traces=tuple(exemplar.trace_id.hex() for exemplar in point.exemplars),
+            count=point.count if is_many else 1,
+            value=point.sum if is_many else getattr(point, point.WhichOneof("value") or "as_int"),
+            bounds=tuple(point.explicit_bounds) if kind == "histogram" else (),
+            exemplar_traces=tuple(exemplar.trace_id.hex() for exemplar in _exemplars(kind, point)),
         )
+
+
+def _exemplars(kind: str, point: Any) -> Iterable[Any]:
+    return () if kind == "summary" else point.exemplars
 
 
 _KEEP: Mapping[str, Callable[[Received, bytes], None]] = {

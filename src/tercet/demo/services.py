@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from time import perf_counter
 
 import httpx
 from fastapi import FastAPI
@@ -21,7 +22,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from pydantic import BaseModel
 
-from tercet import Counter, Gauge, UpDownCounter, __version__
+from tercet import Counter, Gauge, Histogram, UpDownCounter, __version__
 from tercet.demo.catalog import AUTH, DATABASE, GATEWAY, NOTIFICATION, ORDERS, PAYMENTS, PORTS
 
 _CREATE = "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, user_id TEXT, amount REAL)"
@@ -44,6 +45,14 @@ _revenue = Counter(
 _pool_size = Gauge("connection_pool_size", "Connections that may be open at once.", attributes=("pool_name",))
 _connections = UpDownCounter("active_connections", "Connections in use.", attributes=("pool_name",))
 _waiting = UpDownCounter("queue_size", "Orders that wait for a connection.", attributes=("queue_name",))
+# As the semantic conventions have it: name, attributes and buckets.
+_operations = Histogram(
+    "db.client.operation.duration",
+    "Duration of database client operations.",
+    attributes=("db.system.name", "db.namespace", "db.operation.name", "error.type"),
+    unit="s",
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10),
+)
 _service = Gauge("service_info", "Which service this is.", attributes=("service", "version"))
 
 
@@ -224,6 +233,20 @@ async def _connection(pool: asyncio.Semaphore) -> AsyncIterator[None]:
         pool.release()
 
 
+@contextmanager
+def _timed(attributes: Mapping[str, str | int]) -> Iterator[None]:
+    """Time an operation of the database, however it ends."""
+    started, failed = perf_counter(), {}
+    try:
+        yield
+    except Exception as error:
+        failed = {"error.type": type(error).__qualname__}
+        raise
+    finally:
+        known = {key: attributes[key] for key in _operations.metric.attributes if key in attributes}
+        _operations.record(perf_counter() - started, **known, **failed)
+
+
 async def _store(database: Path, order: Order) -> PlacedOrder:
     attributes: dict[str, str | int] = {
         "db.query.text": f"{_INSERT}; {_SELECT}",
@@ -232,7 +255,8 @@ async def _store(database: Path, order: Order) -> PlacedOrder:
         "db.operation.name": "BATCH",
         "db.operation.batch.size": 2,
     }
-    with _tracer.start_as_current_span(DATABASE, kind=SpanKind.CLIENT, attributes=attributes):
+    span = _tracer.start_as_current_span(DATABASE, kind=SpanKind.CLIENT, attributes=attributes)
+    with span, _timed(attributes):
         await asyncio.sleep(0.038)
         return await asyncio.to_thread(_insert, database, order)
 

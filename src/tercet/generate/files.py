@@ -1,7 +1,8 @@
 """Generated files on disk: written, or compared with what is there."""
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from tercet.generate.tree import MARK
 
 _GROUP = re.compile(r"^- name: ", re.MULTILINE)
 _HEADER_LENGTH = 500
+_PLACES = (
+    *("*.yaml", "rules/*.yaml", "sloth/*.yaml", "tests/*.yaml", "tests/*.sh"),
+    *("runbooks/*.md", "dashboards/*.json"),
+)
 _ALERT = re.compile(r"^  - alert: (\S+)$", re.MULTILINE)
 
 
@@ -19,7 +24,7 @@ class Difference:
 
     Attributes:
         missing: Paths that are not there.
-        changed: Paths that say something else, each with the alerts that would change.
+        changed: Paths that say something else, each with the alerts or panels that would change.
         obsolete: Paths that were generated once, and are no longer.
     """
 
@@ -42,7 +47,7 @@ def check_files(folder: Path, files: Mapping[str, str]) -> Difference:
     return Difference(
         tuple(path for path, text in there.items() if text is None),
         {
-            path: tuple(_alerts_that_change(text, files[path]))
+            path: tuple(_what_changes(path)(text, files[path]))
             for path, text in there.items()
             if text is not None and text != files[path]
         },
@@ -88,7 +93,7 @@ def _read(path: Path) -> str | None:
 
 def _generated(folder: Path) -> Iterator[str]:
     """Find the files of a folder that carry the mark, in the places that are generated."""
-    for pattern in ("*.yaml", "rules/*.yaml", "sloth/*.yaml", "tests/*.yaml", "tests/*.sh", "runbooks/*.md"):
+    for pattern in _PLACES:
         for path in folder.glob(pattern):
             if _is_generated(path):
                 yield path.relative_to(folder).as_posix()
@@ -102,7 +107,26 @@ def _is_generated(path: Path) -> bool:
         return False
 
 
+def _what_changes(path: str) -> Callable[[str, str], Iterator[str]]:
+    return _panels_that_change if path.endswith(".json") else _alerts_that_change
+
+
 def _alerts_that_change(before: str, after: str) -> Iterator[str]:
     """Name the alerts in those groups of rules of which anything changes."""
     old, new = set(_GROUP.split(before)), set(_GROUP.split(after))
     yield from dict.fromkeys(alert for group in sorted(old ^ new) for alert in _ALERT.findall(group))
+
+
+def _panels_that_change(before: str, after: str) -> Iterator[str]:
+    """Name the panels that show something else, wherever they stand."""
+    old, new = _panels(before), _panels(after)
+    changed = (key for key in (*old, *new) if old.get(key) != new.get(key))
+    yield from dict.fromkeys(title for title, _ in changed)
+
+
+def _panels(text: str) -> dict[tuple[str, str], object]:
+    try:
+        panels = json.loads(text)["panels"]
+        return {(panel["title"], panel["type"]): {**panel, "gridPos": None} for panel in panels}
+    except (ValueError, KeyError, TypeError):
+        return {}  # somebody has written something else there

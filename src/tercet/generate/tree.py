@@ -7,6 +7,7 @@ from tercet.declare.objective import Catalog, Objective, Service
 from tercet.errors import ObjectivesError
 from tercet.generate import rules
 from tercet.generate.alerts import Alert, build_rule, runbook_file
+from tercet.generate.dashboards import render_dashboards
 from tercet.generate.objective_alerts import objective_alerts
 from tercet.generate.route_tests import render_route_tests
 from tercet.generate.routes import render_routes
@@ -43,6 +44,7 @@ def render_tree(catalog: Catalog, *, for_sloth: bool = False) -> dict[str, str]:
         if for_sloth and objectives[service.name]:
             tree.add_sloth(service, objectives[service.name])
     tree.add_telemetry()
+    tree.add_dashboards()
     tree.add_routes()
     tree.add_index()
     return dict(sorted(tree.files.items()))
@@ -55,8 +57,8 @@ class _Tree:
         self.files: dict[str, str] = {}
         self._catalog = catalog
         self._alerts: dict[str, Alert] = {}
-        mark = f"{MARK} {' '.join(catalog.source.split())}; change that, not this."
-        self._header, self._page_header = f"# {mark}", f"<!-- {mark} -->"
+        self._mark = f"{MARK} {' '.join(catalog.source.split())}; change that, not this."
+        self._header, self._page_header = f"# {self._mark}", f"<!-- {self._mark} -->"
 
     def add_service(self, service: Service, objectives: list[Objective]) -> None:
         groups = [self._alerting(f"{service.name} presence", [silence_alert(service, self._catalog)])]
@@ -78,6 +80,9 @@ class _Tree:
     def add_telemetry(self) -> None:
         group = self._alerting("telemetry", telemetry_alerts(self._catalog))
         self._add_rules("telemetry", [group], telemetry_stories(self._catalog))
+
+    def add_dashboards(self) -> None:
+        self.files.update(render_dashboards(self._mark, self._catalog))
 
     def add_routes(self) -> None:
         self.files["alertmanager.yaml"] = render_routes(self._header, self._catalog)

@@ -1,0 +1,117 @@
+"""A panel for each metric that a document or a module declares, as its kind wants to be seen."""
+
+from collections.abc import Callable, Iterator
+
+from tercet.declare.metric import METRICS, Kind, Metric
+from tercet.declare.names import label_name
+from tercet.declare.objective import Catalog
+from tercet.declare.usage import USAGE
+from tercet.generate import chosen, names, rules
+from tercet.generate.chosen import QUANTILES, flow, quantile, value
+from tercet.generate.client_panels import is_of_clients
+from tercet.generate.panels import Panel, Query, graph
+from tercet.generate.promql import none_of, rate, ratio, select, summed
+from tercet.generate.units import flow_unit_of, unit_of
+
+_OWN = frozenset(metric.name for metric in (*METRICS, *USAGE))
+#: How a gauge of several processes is seen as one: as a scrape of all of them shows it, or else the highest.
+_ACROSS = {"sum": "sum", "min": "min"}
+
+
+def business_panels(catalog: Catalog) -> Iterator[Panel]:
+    """Show what services declare themselves."""
+    for metric in sorted(catalog.metrics.values(), key=lambda metric: metric.name):
+        if metric.name not in _OWN and not is_of_clients(metric):
+            yield _PANELS[metric.kind](metric, catalog)
+
+
+def lines(catalog: Catalog, *series: str) -> Iterator[Query]:
+    """Draw where objectives draw their line through a panel, if any does."""
+    there = {rules.line(objective.indicator) for objective in catalog.objectives}
+    for name in series:
+        if name in there:
+            yield Query(
+                expression=f"max by ({names.SERVICE}, {names.SLO}) ({select(name, chosen.SERVICE)})",
+                legend="{{service}} {{slo}}: objective",
+                is_line=True,
+            )
+
+
+def _counter(metric: Metric, catalog: Catalog) -> Panel:
+    by = _labels(metric)
+    lowest = names.line(names.series(metric), "throughput")
+    return graph(
+        metric.name,
+        f"{metric.help} How many a second.",
+        flow_unit_of(metric),
+        Query(expression=summed(flow(metric), *by), legend=_legend(metric)),
+        *lines(catalog, lowest),
+    )
+
+
+def _amount(metric: Metric, catalog: Catalog) -> Panel:
+    return _state(metric, catalog, "sum")
+
+
+def _gauge(metric: Metric, catalog: Catalog) -> Panel:
+    return _state(metric, catalog, _ACROSS.get(metric.across, "max"))
+
+
+def _state(metric: Metric, catalog: Catalog, across: str) -> Panel:
+    by = ", ".join(_labels(metric))
+    return graph(
+        metric.name,
+        f"{metric.help} The {'sum' if across == 'sum' else across + 'imum'} of all processes.",
+        unit_of(metric),
+        Query(expression=f"{across} by ({by}) ({value(metric)})", legend=_legend(metric)),
+        *lines(catalog, names.line(names.series(metric), "level")),
+    )
+
+
+def _histogram(metric: Metric, catalog: Catalog) -> Panel:
+    return graph(
+        metric.name,
+        f"{metric.help} What half, five in a hundred and one in a hundred exceed.",
+        unit_of(metric),
+        *(
+            Query(
+                expression=quantile(share, metric, (names.JOB,)),
+                legend=f"p{float(share) * 100:g} {{{{job}}}}",
+                exemplars=True,
+            )
+            for share in QUANTILES
+        ),
+        *lines(catalog, names.line(names.series(metric), "latency")),
+    )
+
+
+def _summary(metric: Metric, catalog: Catalog) -> Panel:
+    total, count = (
+        summed(rate(select(names.series(metric) + suffix, *chosen.RAW), chosen.INTERVAL), names.JOB)
+        for suffix in ("_sum", "_count")
+    )
+    highest = value(metric, none_of("quantile", ("",)))
+    return graph(
+        metric.name,
+        f"{metric.help} The highest quantile of any process, for they do not add up; and the mean of all.",
+        unit_of(metric),
+        Query(expression=f"max by ({names.JOB}, quantile) ({highest})", legend="{{quantile}} {{job}}"),
+        Query(expression=ratio(total, count), legend="mean {{job}}"),
+    )
+
+
+_PANELS: dict[Kind, Callable[[Metric, Catalog], Panel]] = {
+    "counter": _counter,
+    "up_down_counter": _amount,
+    "gauge": _gauge,
+    "histogram": _histogram,
+    "summary": _summary,
+}
+
+
+def _labels(metric: Metric) -> tuple[str, ...]:
+    return (names.JOB, *dict.fromkeys(map(label_name, metric.attributes)))
+
+
+def _legend(metric: Metric) -> str:
+    return " ".join(f"{{{{{label}}}}}" for label in (*_labels(metric)[1:], names.JOB))
