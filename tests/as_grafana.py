@@ -59,6 +59,14 @@ class Page:
         (found,) = [panel for panel in self.panels if panel["title"] == title]
         return found
 
+    def columns(self) -> Iterator[tuple[Asked, set[str]]]:
+        """List what tables ask Prometheus, each with the labels that are columns of its table."""
+        tables = [panel for panel in self.panels if panel["type"] == "table" and panel["transformations"]]
+        for panel in tables:
+            (shown,) = [each["options"] for each in panel["transformations"] if each["id"] == "organize"]
+            labels = {name for name in shown["indexByName"] if not name.startswith("Value")}
+            yield from ((asked, labels) for asked in self.asked() if asked.where == panel["title"])
+
     def asked(self) -> Iterator[Asked]:
         """List all that is asked of Prometheus by panels and annotations."""
         for panel in self.panels:

@@ -169,9 +169,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory, apps: Path) -> Iterator[Scen
             options = [f"--port={port}", f"--otlp={receiver.endpoint}", f"--database={folder / 'orders.db'}"]
             services[name] = start(name, "-m", "tercet.demo", name, *options, *peers)
             services[name].port = int(port)
-        start("measured", str(apps / "measured.py"), receiver.endpoint, f"{urls[GATEWAY]}/health")
         for name in PORTS:
             services[name].wait_until_it_accepts()
+        start("measured", str(apps / "measured.py"), receiver.endpoint, f"{urls[GATEWAY]}/health")
         prometheus = stack.enter_context(serve(prometheus_command(folder, scraped), dict(os.environ), folder))
         # uvicorn closes a connection on which a request has failed, maybe while the next one is on its way.
         each_its_own = httpx.Limits(max_keepalive_connections=0)
@@ -243,6 +243,14 @@ def test_every_query_has_its_answer(scene: Scene) -> None:
             assert {max(values) for values in own} == {0.0}, title
     assert set(PORTS) <= set(scene.lights())
     assert scene.lights()["auth-service"] == 0
+
+
+def test_the_lines_of_a_table_differ_in_what_it_shows_and_in_nothing_else(scene: Scene) -> None:
+    """Each column would else have lines of its own."""
+    for page in scene.pages.values():
+        for asked, columns in page.columns():
+            answer = scene.ask("query", query=asked.filled(page.everything, interval="10s"))["result"]
+            assert set().union(*(series["metric"] for series in answer)) <= columns, asked
 
 
 def test_variables_offer_what_is_there(scene: Scene) -> None:

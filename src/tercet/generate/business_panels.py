@@ -16,6 +16,7 @@ from tercet.generate.units import flow_unit_of, unit_of
 _OWN = frozenset(metric.name for metric in (*METRICS, *USAGE))
 #: How a gauge of several processes is seen as one: as a scrape of all of them shows it, or else the highest.
 _ACROSS = {"sum": "sum", "min": "min"}
+_OF_ALL = {"sum": "The sum", "min": "The lowest", "max": "The highest"}
 
 
 def business_panels(catalog: Catalog) -> Iterator[Panel]:
@@ -42,7 +43,7 @@ def _counter(metric: Metric, catalog: Catalog) -> Panel:
     lowest = names.line(names.series(metric), "throughput")
     return graph(
         metric.name,
-        f"{metric.help} How many a second.",
+        f"{_sentence(metric)} How many a second.",
         flow_unit_of(metric),
         Query(expression=summed(flow(metric), *by), legend=_legend(metric)),
         *lines(catalog, lowest),
@@ -61,7 +62,7 @@ def _state(metric: Metric, catalog: Catalog, across: str) -> Panel:
     by = ", ".join(_labels(metric))
     return graph(
         metric.name,
-        f"{metric.help} The {'sum' if across == 'sum' else across + 'imum'} of all processes.",
+        f"{_sentence(metric)} {_OF_ALL[across]} of all processes.",
         unit_of(metric),
         Query(expression=f"{across} by ({by}) ({value(metric)})", legend=_legend(metric)),
         *lines(catalog, names.line(names.series(metric), "level")),
@@ -71,7 +72,7 @@ def _state(metric: Metric, catalog: Catalog, across: str) -> Panel:
 def _histogram(metric: Metric, catalog: Catalog) -> Panel:
     return graph(
         metric.name,
-        f"{metric.help} What half, five in a hundred and one in a hundred exceed.",
+        f"{_sentence(metric)} What half, five in a hundred and one in a hundred exceed.",
         unit_of(metric),
         *(
             Query(
@@ -93,7 +94,7 @@ def _summary(metric: Metric, catalog: Catalog) -> Panel:
     highest = value(metric, none_of("quantile", ("",)))
     return graph(
         metric.name,
-        f"{metric.help} The highest quantile of any process, for they do not add up; and the mean of all.",
+        f"{_sentence(metric)} The highest quantile of any process, and the mean of all.",
         unit_of(metric),
         Query(expression=f"max by ({names.JOB}, quantile) ({highest})", legend="{{quantile}} {{job}}"),
         Query(expression=ratio(total, count), legend="mean {{job}}"),
@@ -107,6 +108,11 @@ _PANELS: dict[Kind, Callable[[Metric, Catalog], Panel]] = {
     "histogram": _histogram,
     "summary": _summary,
 }
+
+
+def _sentence(metric: Metric) -> str:
+    text = metric.help.strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _labels(metric: Metric) -> tuple[str, ...]:

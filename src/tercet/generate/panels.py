@@ -199,6 +199,7 @@ class Column:
         expression: Its values; empty for a column that is a label.
         label: The label that it shows; empty for values.
         unit: Of its values.
+        decimals: How many are shown; as many as Grafana likes when None.
         steps: From which value on it has which colour; none for no colour.
         links: Where a click leads.
     """
@@ -207,6 +208,7 @@ class Column:
     expression: str = ""
     label: str = ""
     unit: str = "string"
+    decimals: int | None = None
     steps: Steps = ()
     links: Sequence[Json] = ()
 
@@ -412,6 +414,8 @@ def _own(query: Query, ref: str) -> Iterator[Json]:
 
 def _column(column: Column) -> Json:
     properties = [_property("unit", column.unit)]
+    if column.decimals is not None:
+        properties.append(_property("decimals", column.decimals))
     if column.steps:
         properties += [
             _property("thresholds", _thresholds(column.steps)),

@@ -179,6 +179,7 @@ def _routes() -> Panel:
                 title="Failed",
                 expression=ratio(failed, requests),
                 unit="percentunit",
+                decimals=2,
                 steps=((None, "transparent"), (0.001, YELLOW), (0.01, RED)),
             ),
             *(

@@ -62,11 +62,10 @@ def _alerts(catalog: Catalog) -> Panel:
 
 
 def _overview() -> Panel:
-    everywhere = chosen.ENVIRONMENT
-    left = select(names.REMAINING, everywhere)
-    measured = f"group by ({names.SERVICE}, {names.SLO}, {names.ENVIRONMENT}) ({left})"
-    promised = f"{measured} * {_PER_OBJECTIVE} {names.TARGET}"
-    unmeasured = f"{names.TARGET} unless on ({names.SERVICE}, {names.SLO}) {left}"
+    left, now = _everywhere(names.REMAINING), _everywhere(names.bad_ratio(rules.RAW))
+    promised = f"0 * {left} + {_PER_OBJECTIVE} {names.TARGET}"
+    of_all = f"max by ({names.SERVICE}, {names.SLO}) ({names.TARGET})"
+    unmeasured = f"{of_all} unless on ({names.SERVICE}, {names.SLO}) {left}"
     return sized(
         table(
             "Objectives",
@@ -75,17 +74,14 @@ def _overview() -> Panel:
             Column(title="Service", label=names.SERVICE, links=[alert_panels.to_service("__value.raw")]),
             Column(title="Objective", label=names.SLO, links=[_open()]),
             Column(title="Environment", label=names.ENVIRONMENT),
-            Column(title="Target", expression=f"{promised}\nor {unmeasured}", unit="percentunit"),
-            Column(title="Budget left", expression=left, unit="percentunit", steps=_LEFT),
-            Column(title="Minutes left", expression=select(names.REMAINING_MINUTES, everywhere), unit="m"),
-            Column(
-                title="Bad now",
-                expression=select(names.bad_ratio(rules.RAW), everywhere),
-                unit="percentunit",
-            ),
+            # Grafana would round 99.95 % to 100 %.
+            Column(title="Target", expression=f"{promised}\nor {unmeasured}", unit="percentunit", decimals=3),
+            Column(title="Budget left", expression=left, unit="percentunit", decimals=1, steps=_LEFT),
+            Column(title="Minutes left", expression=_everywhere(names.REMAINING_MINUTES), unit="m"),
+            Column(title="Bad now", expression=now, unit="percentunit"),
             Column(
                 title="Burn rate",
-                expression=_burning(select(names.bad_ratio(rules.RAW), everywhere)),
+                expression=_burning(now),
                 unit="suffix:x",
                 steps=((None, "transparent"), (1, YELLOW), (6, RED)),
             ),
@@ -96,6 +92,12 @@ def _overview() -> Panel:
         24,
         9,
     )
+
+
+def _everywhere(series: str) -> str:
+    """Read a recorded series of all objectives, without its name, by which lines of a table would differ."""
+    recorded = select(series, chosen.ENVIRONMENT)
+    return f"max by ({names.SERVICE}, {names.SLO}, {names.ENVIRONMENT}) ({recorded})"
 
 
 def _open() -> Json:

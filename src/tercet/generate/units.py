@@ -35,15 +35,15 @@ def unit_of(metric: Metric) -> str:
     >>> unit_of(Metric("queue.age", "gauge", "s", ""))
     's'
     >>> unit_of(Metric("basket.value", "histogram", "EUR", "")), unit_of(Metric("q", "gauge", "{order}", ""))
-    ('suffix: EUR', 'suffix: order')
+    ('count:EUR', 'count:order')
     """
-    return _GRAFANA.get(metric.unit) or f"suffix: {metric.unit.strip('{}')}"
+    return _GRAFANA.get(metric.unit) or f"count:{metric.unit.strip('{}')}"
 
 
 def flow_unit_of(metric: Metric) -> str:
     """Name the unit of how much of it there is a second.
 
     >>> flow_unit_of(Metric("orders", "counter", "{order}", ""))
-    'suffix: order/s'
+    'count:order/s'
     """
-    return _A_SECOND.get(metric.unit) or f"suffix: {metric.unit.strip('{}')}/s"
+    return _A_SECOND.get(metric.unit) or f"count:{metric.unit.strip('{}')}/s"

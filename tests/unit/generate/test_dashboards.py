@@ -312,17 +312,17 @@ def test_each_declared_metric_has_a_panel_of_its_kind(service):
     }
     assert own == {
         "orders": (
-            "suffix: order/s",
+            "count:order/s",
             "sum by (job, status, payment_method) (rate(orders_total",
         ),
-        "queue.size": ("suffix: item", "sum by (job, queue) (queue_size"),
+        "queue.size": ("count:item", "sum by (job, queue) (queue_size"),
         "disk.used": ("short", "max by (job) (disk_used_ratio"),
         "job.duration": (
             "s",
             "histogram_quantile(0.5, sum by (job, le) (rate(job_duration_seconds_bucket",
         ),
         "basket.value": (
-            "suffix: EUR",
+            "count:EUR",
             "histogram_quantile(0.5, sum by (job, le) (rate(basket_value_EUR_bucket",
         ),
         "cache.age": ("s", "min by (job) (cache_age_seconds"),
