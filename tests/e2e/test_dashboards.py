@@ -21,9 +21,12 @@ from service import LOOPBACK, PATIENCE, Service, free_port, serve, started
 from as_grafana import Asked, Page, filled, selectors
 from tercet.demo.catalog import GATEWAY, ORDERS, PAYMENTS, PORTS
 
-pytestmark = pytest.mark.skipif(
-    not shutil.which("prometheus"), reason="prometheus is not installed: apt install prometheus"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not shutil.which("prometheus"), reason="prometheus is not installed: apt install prometheus"
+    ),
+    pytest.mark.skipif(sys.platform != "linux", reason="What a host uses is measured on Linux."),
+]
 
 ROOT = Path(__file__).parents[2]
 #: What a machine may lack, by the beginning of its metrics' names.

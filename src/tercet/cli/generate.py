@@ -1,4 +1,4 @@
-"""`tercet generate`: rules, alerts, routes, runbooks and their tests, from objectives."""
+"""`tercet generate`: rules, alerts, routes, dashboards, runbooks and their tests, from objectives."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from tercet.declare.settings import Settings
 if TYPE_CHECKING:  # imported late: `tercet run` starts services, and generates nothing
     from tercet.generate.files import Difference
 
-HELP = "Generate rules, alerts, routes, runbooks and their tests from objectives."
+HELP = "Generate rules, alerts, routes, dashboards, runbooks and their tests from objectives."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _tell(difference: "Difference", is_check: bool) -> None:
     changed = (
-        f"{path} ({', '.join(alerts)})" if alerts else path for path, alerts in difference.changed.items()
+        f"{path} ({', '.join(concerned)})" if concerned else path
+        for path, concerned in difference.changed.items()
     )
     words = ("missing", "differs", "obsolete") if is_check else ("new", "changed", "removed")
     for word, paths in zip(words, (difference.missing, changed, difference.obsolete), strict=True):

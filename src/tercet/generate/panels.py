@@ -373,8 +373,7 @@ def _render(panel: Panel, x: int, y: int) -> Json:
 
 
 def _ref(position: int) -> str:
-    """Name a query as Grafana does: A to Z, then AA."""
-    return (chr(ord("A") + position // 26 - 1) if position >= 26 else "") + chr(ord("A") + position % 26)  # noqa: PLR2004
+    return f"Q{position + 1}"
 
 
 def _target(query: Query, ref: str) -> Json:

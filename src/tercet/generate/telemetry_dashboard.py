@@ -51,7 +51,7 @@ def telemetry_dashboard(catalog: Catalog) -> Dashboard:
 
 
 def _health(catalog: Catalog) -> Iterator[Panel]:
-    lost, made = (summed(flow(EXPORT_ITEMS, *which), names.JOB) for which in ((_LOST,), ()))
+    lost, handled = (summed(flow(EXPORT_ITEMS, *which), names.JOB) for which in ((_LOST,), ()))
     only = f"var-service=${{__field.labels.{names.JOB}}}&{alert_panels.KEEP}"
     link = {"title": "Only this service", "url": f"/d/{names.TELEMETRY_DASHBOARD}?{only}"}
     yield sized(
@@ -60,7 +60,7 @@ def _health(catalog: Catalog) -> Iterator[Panel]:
             "Share of spans, log records and metric points that were dropped instead of delivered. "
             "GREEN: none.",
             "percentunit",
-            Query(expression=ratio(lost, made), legend="{{job}}"),
+            Query(expression=ratio(lost, handled), legend="{{job}}"),
             steps=((None, GREEN), (0.000001, RED)),
             nothing="Nothing is exported",
             links=[link],
