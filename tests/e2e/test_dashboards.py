@@ -268,7 +268,7 @@ def test_variables_offer_what_is_there(scene: Scene) -> None:
 
 
 def test_a_dot_leads_to_a_trace(scene: Scene) -> None:
-    """The one of the order that took so long."""
+    """Of an order, which the collector has received."""
     (quantile, *_) = [each for each in scene.pages["tercet-service"].asked() if each.where == "Duration"]
     chosen = {**scene.pages["tercet-service"].everything, "service": GATEWAY}
 

@@ -24,6 +24,7 @@ from pydantic import BaseModel
 
 from tercet import Counter, Gauge, Histogram, UpDownCounter, __version__
 from tercet.demo.catalog import AUTH, DATABASE, GATEWAY, NOTIFICATION, ORDERS, PAYMENTS, PORTS
+from tercet.emit.http import error_type
 
 _CREATE = "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, user_id TEXT, amount REAL)"
 _INSERT = "INSERT INTO orders (user_id, amount) VALUES (?, ?)"
@@ -240,7 +241,7 @@ def _timed(attributes: Mapping[str, str | int]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        failed = {"error.type": type(error).__qualname__}
+        failed = {"error.type": error_type(error)}
         raise
     finally:
         known = {key: attributes[key] for key in _operations.metric.attributes if key in attributes}

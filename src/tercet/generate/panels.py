@@ -109,7 +109,7 @@ def graph(
         "drawStyle": "line",
         "fillOpacity": 10,
         "lineWidth": 1,
-        "showPoints": "never",
+        "showPoints": "auto",
         "spanNulls": False,
         "thresholdsStyle": {"mode": "dashed" if len(steps) > 1 else "off"},
     }
@@ -224,7 +224,7 @@ def table(
         columns: From left to right.
         order: The heading of the column that it is sorted by.
         descending: Whether the highest comes first.
-        nothing: What is written where there is nothing to list.
+        nothing: What is written where there is nothing to list, and into cells without a value.
     """
     asked = [column for column in columns if column.expression]
     fields = {column.title: column.label for column in columns} | {

@@ -192,7 +192,6 @@ def _routes() -> Panel:
             ),
             order="Failed",
             descending=True,
-            nothing="No request",
         ),
         24,
         7,

@@ -87,7 +87,6 @@ def _overview() -> Panel:
             ),
             order="Budget left",
             descending=False,
-            nothing="No objective",
         ),
         24,
         9,

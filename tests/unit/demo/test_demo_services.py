@@ -140,3 +140,21 @@ def test_an_order_that_fails_is_counted_as_failed(tmp_path):
 
     counted = [(each.attributes["status"], each.value) for each in seen.measured("orders_total")]
     assert (counted, seen.measured("revenue_total_cents")) == ([("failed", 1)], [])
+
+
+def test_the_database_is_timed_when_it_fails_too(tmp_path):
+    """By what failed, as the semantic conventions name it."""
+    database = tmp_path / "orders.db"
+    with capture() as seen:
+        street = Street(database)
+        asyncio.run(street.client.post(f"http://127.0.0.1:{PORTS[GATEWAY]}/orders", json=ORDER))
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("DROP TABLE orders")
+        with pytest.raises(sqlite3.OperationalError):
+            asyncio.run(street.client.post(f"http://127.0.0.1:{PORTS[GATEWAY]}/orders", json=ORDER))
+
+    timed = seen.measured("db.client.operation.duration")
+    assert [(each.attributes["db.system.name"], each.attributes.get("error.type")) for each in timed] == [
+        ("sqlite", None),
+        ("sqlite", "sqlite3.OperationalError"),
+    ]
