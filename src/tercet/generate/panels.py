@@ -356,7 +356,8 @@ def placed(rows: Iterable[Row]) -> Iterator[Json]:
 
 
 def _render(panel: Panel, x: int, y: int) -> Json:
-    repeated = {"maxPerRow": 2, "repeat": panel.repeat, "repeatDirection": "h"} if panel.repeat else {}
+    # Below one another: side by side they would take the whole width.
+    repeated = {"repeat": panel.repeat, "repeatDirection": "v"} if panel.repeat else {}
     return {
         "datasource": panel.datasource,
         "description": panel.description,
