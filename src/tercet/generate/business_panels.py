@@ -7,9 +7,9 @@ from tercet.declare.names import label_name
 from tercet.declare.objective import Catalog
 from tercet.declare.usage import USAGE
 from tercet.generate import chosen, names, rules
-from tercet.generate.chosen import QUANTILES, flow, quantile, value
+from tercet.generate.chosen import QUANTILES, flow, quantile, quantile_name, value
 from tercet.generate.client_panels import is_of_clients
-from tercet.generate.panels import Panel, Query, graph
+from tercet.generate.panels import Panel, Query, graph, legend_of
 from tercet.generate.promql import none_of, rate, ratio, select, summed
 from tercet.generate.units import flow_unit_of, unit_of
 
@@ -77,7 +77,7 @@ def _histogram(metric: Metric, catalog: Catalog) -> Panel:
         *(
             Query(
                 expression=quantile(share, metric, (names.JOB,)),
-                legend=f"p{float(share) * 100:g} {{{{job}}}}",
+                legend=f"{quantile_name(share)} {{{{job}}}}",
                 exemplars=True,
             )
             for share in QUANTILES
@@ -120,4 +120,4 @@ def _labels(metric: Metric) -> tuple[str, ...]:
 
 
 def _legend(metric: Metric) -> str:
-    return " ".join(f"{{{{{label}}}}}" for label in (*_labels(metric)[1:], names.JOB))
+    return legend_of(*_labels(metric)[1:], names.JOB)

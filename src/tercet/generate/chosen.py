@@ -41,6 +41,15 @@ def buckets(metric: Metric, by: tuple[str, ...], *matches: Match) -> str:
     return summed(rate(select(f"{names.series(metric)}_bucket", *RAW, *matches), INTERVAL), *by, "le")
 
 
+def quantile_name(share: str) -> str:
+    """Name a quantile as people do.
+
+    >>> quantile_name("0.5"), quantile_name("0.99")
+    ('p50', 'p99')
+    """
+    return f"p{float(share) * 100:g}"
+
+
 def quantile(share: str, metric: Metric, by: tuple[str, ...] = (), *matches: Match) -> str:
     """Estimate below what a share of a histogram's measurements are."""
     return f"histogram_quantile({share}, {buckets(metric, by, *matches)})"

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 
 from tercet.declare.metric import HTTP_CLIENT_DURATION, OPERATION_DURATION, Metric
 from tercet.declare.names import label_name
-from tercet.generate.chosen import flow, quantile
-from tercet.generate.panels import GREEN, RED, YELLOW, Panel, Query, Steps, graph, sized, tiles
+from tercet.generate.chosen import flow, quantile, quantile_name
+from tercet.generate.panels import GREEN, RED, YELLOW, Panel, Query, Steps, graph, legend_of, sized, tiles
 from tercet.generate.promql import none_of, ratio, summed
 
 #: The attributes that say who is called; https://opentelemetry.io/docs/specs/semconv/ has them of each kind.
@@ -39,7 +39,7 @@ def health_of_dependencies(metrics: Iterable[Metric]) -> Panel:
             "5 %. RED: more.",
             "percentunit",
             *(
-                Query(expression=_failed_share(metric, _peer(metric)), legend=_legend(_peer(metric)))
+                Query(expression=_failed_share(metric, _peer(metric)), legend=legend_of(*_peer(metric)))
                 for metric in clients(metrics)
             ),
             steps=_FAILING,
@@ -70,7 +70,7 @@ def dependency_panels(metrics: Iterable[Metric]) -> Iterator[Panel]:
         "Calls to each dependency a second.",
         "reqps",
         *(
-            Query(expression=summed(flow(metric), *_peer(metric)), legend=_legend(_peer(metric)))
+            Query(expression=summed(flow(metric), *_peer(metric)), legend=legend_of(*_peer(metric)))
             for metric in called
         ),
     )
@@ -79,7 +79,7 @@ def dependency_panels(metrics: Iterable[Metric]) -> Iterator[Panel]:
         "Share of the calls to each dependency that failed, by their callers' account.",
         "percentunit",
         *(
-            Query(expression=_failed_share(metric, _peer(metric)), legend=_legend(_peer(metric)))
+            Query(expression=_failed_share(metric, _peer(metric)), legend=legend_of(*_peer(metric)))
             for metric in called
         ),
     )
@@ -87,14 +87,14 @@ def dependency_panels(metrics: Iterable[Metric]) -> Iterator[Panel]:
         "Latency of calls",
         "What five, and what one in a hundred calls to each dependency exceed.",
         "s",
-        *(_timed(metric, share, f"p{share[2:]}") for metric in called for share in ("0.95", "0.99")),
+        *(_timed(metric, share, quantile_name(share)) for metric in called for share in ("0.95", "0.99")),
     )
     yield from _operations()
 
 
 def _operations() -> Iterator[Panel]:
     by = (label_name("operation"),)
-    legend = _legend(by)
+    legend = legend_of(*by)
     yield graph(
         "Operations",
         "What `@observed` marks in the code, a second.",
@@ -119,10 +119,6 @@ def _peer(metric: Metric) -> tuple[str, ...]:
     return tuple(label_name(key) for key in _PEER if key in metric.attributes)
 
 
-def _legend(labels: Iterable[str]) -> str:
-    return " ".join(f"{{{{{label}}}}}" for label in labels)
-
-
 def _failed_share(metric: Metric, by: tuple[str, ...]) -> str:
     failed = summed(flow(metric, none_of(label_name(_ERROR), ("",))), *by)
     return ratio(failed, summed(flow(metric), *by))
@@ -132,6 +128,6 @@ def _timed(metric: Metric, share: str, prefix: str = "") -> Query:
     peer = _peer(metric)
     return Query(
         expression=quantile(share, metric, peer),
-        legend=f"{prefix} {_legend(peer)}".strip(),
+        legend=f"{prefix} {legend_of(*peer)}".strip(),
         exemplars=bool(prefix),
     )

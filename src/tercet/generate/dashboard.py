@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tercet.declare.metric import HTTP_SERVER_DURATION
 from tercet.declare.names import label_name
 from tercet.generate import chosen, names
-from tercet.generate.panels import PROMETHEUS, Json, Row, placed
+from tercet.generate.panels import PROMETHEUS, Json, Row, legend_of, placed
 from tercet.generate.promql import Match, equal, none_of, select
 
 #: Of the dashboards that Grafana 13 writes itself; older ones are converted when they are read.
@@ -175,7 +175,7 @@ DEPLOYMENTS = _annotation(
     "Deployments",
     "blue",
     f"{_versions()}\nunless {_versions(f' offset {chosen.INTERVAL}')}",
-    f"{{{{{names.JOB}}}}} {{{{{names.VERSION}}}}}",
+    legend_of(names.JOB, names.VERSION),
 )
 
 

@@ -324,6 +324,15 @@ def traces(title: str, description: str, service: str, **search: Any) -> Panel:
     )
 
 
+def legend_of(*labels: str) -> str:
+    """Call a series by some of its labels.
+
+    >>> legend_of("job", "http_route")
+    '{{job}} {{http_route}}'
+    """
+    return " ".join(f"{{{{{label}}}}}" for label in labels)
+
+
 def sized(panel: Panel, width: int, height: int) -> Panel:
     """Give a panel another size."""
     return replace(panel, width=width, height=height)

@@ -7,7 +7,7 @@ from tercet.declare.names import label_name
 from tercet.declare.objective import Catalog
 from tercet.generate import alert_panels, chosen, dashboard, names
 from tercet.generate.business_panels import business_panels, lines
-from tercet.generate.chosen import QUANTILES, buckets, flow, quantile, value
+from tercet.generate.chosen import QUANTILES, buckets, flow, quantile, quantile_name, value
 from tercet.generate.client_panels import dependency_panels, health_of_dependencies
 from tercet.generate.dashboard import Dashboard
 from tercet.generate.panels import (
@@ -21,6 +21,7 @@ from tercet.generate.panels import (
     Row,
     graph,
     heatmap,
+    legend_of,
     log_graph,
     logs,
     panel_id,
@@ -148,7 +149,7 @@ def _red(catalog: Catalog) -> Iterator[Panel]:
         *(
             Query(
                 expression=quantile(share, HTTP_SERVER_DURATION, (by,), _CHOSEN_ROUTE),
-                legend=f"p{float(share) * 100:g} {{{{job}}}}",
+                legend=f"{quantile_name(share)} {{{{job}}}}",
                 exemplars=True,
             )
             for share in reversed(QUANTILES)
@@ -184,7 +185,7 @@ def _routes() -> Panel:
             ),
             *(
                 Column(
-                    title=f"p{float(share) * 100:g}",
+                    title=quantile_name(share),
                     expression=quantile(share, HTTP_SERVER_DURATION, by, _CHOSEN_ROUTE),
                     unit="s",
                 )
@@ -208,7 +209,7 @@ def _errors_by_route() -> Panel:
         "reqps",
         Query(
             expression=f"{failed}\nor on ({names.JOB}) {none_yet}",
-            legend=f"{{{{job}}}} {{{{{_ROUTE}}}}} {{{{{_STATUS}}}}} {{{{{_ERROR}}}}}",
+            legend=legend_of(*by),
         ),
         links=_links(),
     )
@@ -222,7 +223,7 @@ def _p99_by_route() -> Panel:
         "s",
         Query(
             expression=quantile("0.99", HTTP_SERVER_DURATION, by, _CHOSEN_ROUTE),
-            legend=f"{{{{job}}}} {{{{{_ROUTE}}}}}",
+            legend=legend_of(*by),
             exemplars=True,
         ),
         links=_links(),

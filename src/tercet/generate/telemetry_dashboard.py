@@ -18,7 +18,7 @@ from tercet.declare.objective import Catalog
 from tercet.generate import alert_panels, chosen, dashboard, names
 from tercet.generate.chosen import flow, quantile, value
 from tercet.generate.dashboard import Dashboard
-from tercet.generate.panels import GREEN, RED, Panel, Query, Row, graph, sized, tiles
+from tercet.generate.panels import GREEN, RED, Panel, Query, Row, graph, legend_of, sized, tiles
 from tercet.generate.promql import equal, none_of, ratio, select, summed
 
 _SIGNAL, _OUTCOME = label_name("signal"), label_name("outcome")
@@ -144,7 +144,7 @@ def _flow(title: str, description: str, metric: Metric) -> Panel:
 
 def _told_apart(title: str, metric: Metric, *keys: str) -> Panel:
     by = (names.JOB, *map(label_name, keys))
-    legend = " ".join(f"{{{{{label}}}}}" for label in (*by[1:], names.JOB))
+    legend = legend_of(*by[1:], names.JOB)
     return graph(
         title,
         f"{metric.help} A second.",

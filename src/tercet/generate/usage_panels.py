@@ -7,7 +7,7 @@ from tercet.declare.metric import Metric
 from tercet.declare.names import label_name
 from tercet.generate import names
 from tercet.generate.chosen import ENVIRONMENT, JOB, flow, grown, quantile, value
-from tercet.generate.panels import Panel, Query, graph
+from tercet.generate.panels import Panel, Query, graph, legend_of
 from tercet.generate.promql import equal, one_of, ratio, select, summed
 
 _EACH = (names.JOB, names.INSTANCE)
@@ -216,7 +216,7 @@ def _given_up(what: str, timeouts: Metric, there: Metric, by: str) -> Query:
     in_vain = summed(flow(timeouts), *labels)
     return Query(
         expression=f"{in_vain}\nor on ({', '.join(labels)}) 0 * {summed(value(there), *labels)}",
-        legend=f"{what} {{{{{by}}}}}",
+        legend=f"{what} {legend_of(by)}",
     )
 
 
@@ -250,7 +250,7 @@ def _processes() -> Iterator[Panel]:
         *(
             Query(
                 expression=summed(value(metric), names.JOB, label_name(key)),
-                legend=f"{what} {{{{{label_name(key)}}}}}",
+                legend=f"{what} {legend_of(label_name(key))}",
             )
             for what, metric, key in _WAITING
         ),
@@ -262,7 +262,7 @@ def _processes() -> Iterator[Panel]:
         "short",
         Query(
             expression=f"count by ({names.JOB}, {names.VERSION}) ({reporting})",
-            legend=f"{{{{{names.JOB}}}}} {{{{{names.VERSION}}}}}",
+            legend=legend_of(names.JOB, names.VERSION),
         ),
     )
 
@@ -306,5 +306,5 @@ def _hardware(*kinds: str) -> Iterator[Query]:
 
 def _p99(what: str, metric: Metric, *keys: str) -> Query:
     by = tuple(map(label_name, keys))
-    legend = " ".join((what, *(f"{{{{{label}}}}}" for label in by)))
+    legend = f"{what} {legend_of(*by)}".strip()
     return Query(expression=quantile("0.99", metric, (names.JOB, *by)), legend=legend, exemplars=True)
