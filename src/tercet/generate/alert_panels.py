@@ -28,9 +28,8 @@ def lights() -> Panel:
     return sized(
         tiles(
             "Services",
-            "RED: a page fires, users suffer. YELLOW: a ticket fires, or an alert is about to. "
-            "GREEN: neither. "
-            "A click leads to the service.",
+            "RED: a page fires, users suffer. YELLOW: a ticket fires, or an alert is about to. GREEN: "
+            "neither. A click leads to the service.",
             "none",
             Query(
                 expression=(
@@ -51,7 +50,7 @@ def lights() -> Panel:
     )
 
 
-def firing(links: Links, *matches: Match, nothing: str = "No alert fires") -> Panel:
+def firing(links: Links, *matches: Match) -> Panel:
     """List the alerts that fire, with since when, and the way to their runbooks."""
     shown = ("severity", "alertname", names.SERVICE, names.SLO, names.ENVIRONMENT)
     chosen_alerts = (_NOT_THE_WATCHDOG, *matches)
@@ -74,7 +73,7 @@ def firing(links: Links, *matches: Match, nothing: str = "No alert fires") -> Pa
             ),
             order="Severity",
             descending=False,
-            nothing=nothing,
+            nothing="No alert fires",
         ),
         12,
         6,

@@ -35,8 +35,8 @@ def health_of_dependencies(metrics: Iterable[Metric]) -> Panel:
     return sized(
         tiles(
             "Dependencies",
-            "Share of the calls of this service that failed. GREEN: less than 1 %. YELLOW: less than "
-            "5 %. RED: more.",
+            "Share of the calls of this service that failed. GREEN: less than 1 %. YELLOW: less than 5 %. "
+            "RED: more.",
             "percentunit",
             *(
                 Query(expression=_failed_share(metric, _peer(metric)), legend=legend_of(*_peer(metric)))

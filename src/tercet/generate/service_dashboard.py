@@ -96,9 +96,8 @@ def budgets(width: int) -> Panel:
     return sized(
         tiles(
             "Budget left",
-            "Share of what may be bad in the period that is left; in the worst environment. Below 0, "
-            "the promise "
-            "is broken.",
+            "Share of what may be bad in the period that is left; in the worst environment. Below 0, the "
+            "promise is broken.",
             "percentunit",
             Query(
                 expression=(
@@ -131,9 +130,8 @@ def _red(catalog: Catalog) -> Iterator[Panel]:
     )
     yield graph(
         "Errors",
-        "Share of requests that failed (5xx, or no answer), and that were refused (4xx). Above the "
-        "dashed line the "
-        "budget goes faster than it may.",
+        "Share of requests that failed (5xx, or no answer), and that were refused (4xx). Above the dashed "
+        "line the budget goes faster than it may.",
         "percentunit",
         Query(expression=ratio(failed, requests), legend="failed {{job}}"),
         Query(expression=ratio(refused, requests), legend="refused {{job}}"),
@@ -143,8 +141,7 @@ def _red(catalog: Catalog) -> Iterator[Panel]:
     yield graph(
         "Duration",
         "What half, five in a hundred and one in a hundred requests exceed. The dashed line is the "
-        "objective's. A dot "
-        "is one request; a click on it leads to its trace.",
+        "objective's. A dot is one request; a click on it leads to its trace.",
         "s",
         *(
             Query(
@@ -259,8 +256,8 @@ def _detail() -> Iterator[Panel]:
     )
     yield traces(
         _FAILED_TRACES,
-        "The newest traces in which something failed. A click opens the trace; from there a span "
-        "leads to its logs.",
+        "The newest traces in which something failed. A click opens the trace; from there a span leads to "
+        "its logs.",
         "$service",
         tags="error=true",
     )

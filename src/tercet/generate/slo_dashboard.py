@@ -69,8 +69,8 @@ def _overview() -> Panel:
     return sized(
         table(
             "Objectives",
-            "The one with the least budget left comes first. Without a budget, nothing was ever "
-            "measured for it.",
+            "The one with the least budget left comes first. Without a budget, nothing was ever measured "
+            "for it.",
             Column(title="Service", label=names.SERVICE, links=[alert_panels.to_service("__value.raw")]),
             Column(title="Objective", label=names.SLO, links=[_open()]),
             Column(title="Environment", label=names.ENVIRONMENT),
@@ -123,9 +123,8 @@ def _budget() -> Iterator[Panel]:
     )
     yield graph(
         "Bad events",
-        "Share of events, or of minutes, that were bad in the last 5 minutes. Above the dashed line "
-        "of its objective "
-        "the budget goes faster than it may.",
+        "Share of events, or of minutes, that were bad in the last 5 minutes. Above the dashed line of its "
+        "objective the budget goes faster than it may.",
         "percentunit",
         Query(expression=select(names.bad_ratio(rules.RAW), *_CHOSEN), legend=_LEGEND),
         Query(
@@ -145,8 +144,8 @@ def _burn(window: Window, catalog: Catalog) -> Panel:
         graph(
             f"Burn rate over {long}",
             f"How many times too fast the budget goes. {window.severity}, unless an objective says "
-            "otherwise, when "
-            f"both {long} and {short} are above {above}, the dashed line; it ends when {short} is below.",
+            f"otherwise, when both {long} and {short} are above {above}, the dashed line; it ends when "
+            f"{short} is below.",
             "suffix:x",
             *(
                 Query(

@@ -57,8 +57,8 @@ def _health(catalog: Catalog) -> Iterator[Panel]:
     yield sized(
         tiles(
             "Lost",
-            "Share of spans, log records and metric points that were dropped instead of delivered. "
-            "GREEN: none.",
+            "Share of spans, log records and metric points that were dropped instead of delivered. GREEN: "
+            "none.",
             "percentunit",
             Query(expression=ratio(lost, handled), legend="{{job}}"),
             steps=((None, GREEN), (0.000001, RED)),

@@ -29,8 +29,8 @@ def _cpu() -> Iterator[Panel]:
     idle = value(usage.CPU_UTILIZATION, one_of(label_name("cpu.mode"), ("idle", "iowait")))
     yield _used(
         "CPU used",
-        "Share of the CPUs that each may use: the process of its affinity and quota, the container "
-        "of its limit.",
+        "Share of the CPUs that each may use: the process of its affinity and quota, the container of its "
+        "limit.",
         Query(expression=summed(value(usage.PROCESS_CPU_UTILIZATION), *_EACH), legend=_PROCESS),
         Query(expression=_highest(usage.CONTAINER_CPU_UTILIZATION), legend=_CONTAINER),
         Query(expression=f"1 - {summed(idle, *_EACH)}", legend=_HOST),
@@ -40,9 +40,8 @@ def _cpu() -> Iterator[Panel]:
     )
     yield _waited(
         "CPU waited for",
-        "Share of the time in which tasks waited for a CPU, or in which the container's quota was "
-        "used up; and "
-        "threads that want to run for each CPU: above 100 % some wait.",
+        "Share of the time in which tasks waited for a CPU, or in which the container's quota was used up; "
+        "and threads that want to run for each CPU: above 100 % some wait.",
         *_pressure("cpu"),
         Query(expression=ratio(throttled, periods), legend="container throttled {{instance}}"),
         Query(expression=_highest(usage.CPU_LOAD), legend="host load {{instance}}"),
@@ -65,9 +64,8 @@ def _memory() -> Iterator[Panel]:
     swapped = value(usage.PAGING_UTILIZATION, equal(label_name("system.paging.state"), "used"))
     yield _waited(
         "Memory waited for",
-        "Share of the time in which tasks waited for memory, and of the swap space in use; on the "
-        "right, pages "
-        "swapped and waits for free memory a second.",
+        "Share of the time in which tasks waited for memory, and of the swap space in use; on the right, "
+        "pages swapped and waits for free memory a second.",
         *_pressure("memory"),
         Query(expression=summed(swapped, *_EACH), legend="host swap {{instance}}"),
         Query(
@@ -174,8 +172,8 @@ def _pools() -> Iterator[Panel]:
     used = equal(label_name("db.client.connection.state"), "used")
     yield _used(
         "Pools used",
-        "Share of what may be open at once: threads of pools, connections to databases, places in "
-        "queues, files.",
+        "Share of what may be open at once: threads of pools, connections to databases, places in queues, "
+        "files.",
         Query(
             expression=_of(summed(value(usage.THREADS_USED), *_EACH, threads), usage.THREADS_LIMIT, threads),
             legend="threads {{tercet_thread_pool_name}} {{instance}}",
