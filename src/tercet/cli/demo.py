@@ -10,6 +10,9 @@ import sys
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tercet.demo.catalog import ENVIRONMENT
+from tercet.demo.faults import COLLECTOR_AWAY, FAULTS
+
 if TYPE_CHECKING:  # imported late: the demo's extras may not be installed
     from tercet.demo.evidence import Evidence
     from tercet.demo.run import Sent
@@ -18,21 +21,40 @@ HELP = "run five services, place orders, and show their trace, RED metrics and l
 
 _EXTRAS = ("fastapi", "uvicorn", "httpx")
 _INTERRUPTED = 130
+_MOST_ORDERS_A_SECOND = 1000.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `tercet demo`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Run five services, place orders, and show their trace, RED metrics and logs."
-    parser.epilog = (
-        "Without --once it goes on, a round every few seconds, until Ctrl-C. "
-        "Exit status: 0 done, 1 the demo failed, 2 wrong arguments, 130 interrupted."
+    parser.epilog = _epilog()
+    add = parser.add_argument
+    add("--once", action="store_true", help="stop after one round")
+    add("--json", action="store_true", help="print a JSON document a round instead")
+    add("--requests", type=_count, default=20, metavar="N", help="orders in a round (default: 20)")
+    rate_help = "orders a second, however long each takes (default: a few at a time, with pauses)"
+    add("--rate", type=_rate, metavar="N", help=rate_help)
+    fault_help = "break something, from the list below; may be given several times"
+    add(
+        "--fault", action="append", default=[], choices=FAULTS, dest="faults", metavar="NAME", help=fault_help
     )
-    parser.add_argument("--once", action="store_true", help="stop after one round")
-    parser.add_argument("--json", action="store_true", help="print a JSON document a round instead")
-    parser.add_argument(
-        "--requests", type=_count, default=20, metavar="N", help="orders in a round (default: 20)"
+    add("--otlp", type=_url, metavar="URL", help="send to this OTLP/HTTP collector instead")
+    environment_help = "deployment.environment.name of the services (default: %(default)s)"
+    add("--environment", type=_name, default=ENVIRONMENT, metavar="NAME", help=environment_help)
+
+
+def _epilog() -> str:
+    faults = [f"  {fault.name:<18} {fault.story}" for fault in FAULTS.values()]
+    return "\n".join(
+        [
+            "faults:",
+            *faults,
+            "",
+            "Without --once it goes on until Ctrl-C: a round every few seconds; without a pause at a --rate.",
+            "Exit status: 0 done, 1 the demo failed, 2 wrong arguments, 130 interrupted.",
+        ]
     )
-    parser.add_argument("--otlp", type=_url, metavar="URL", help="send to this OTLP/HTTP collector instead")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,11 +67,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from tercet.demo.fleet import DemoError
+    from tercet.demo.ports import DemoError
     from tercet.demo.run import Options, Screen
     from tercet.demo.run import run as run_demo
 
-    options = Options(requests=args.requests, once=args.once, otlp=args.otlp, environ=os.environ)
+    options = Options(
+        requests=args.requests,
+        once=args.once,
+        otlp=args.otlp,
+        environ=os.environ,
+        environment=args.environment,
+        rate=args.rate,
+        faults=tuple(dict.fromkeys(args.faults)),
+    )
     screen = Screen(
         show=lambda report: _show(report, args),
         progress=_progress,
@@ -73,12 +103,17 @@ def _show(report: "Evidence | Sent", args: argparse.Namespace) -> None:
 
 
 def _render(report: "Evidence | Sent", otlp: str | None) -> str:
-    from tercet.demo.render import ansi, plain, render_evidence, render_sent
+    from tercet.demo import render
 
+    paint = render.ansi if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else render.plain
     if "trace" in report:
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        return render_evidence(report, shutil.get_terminal_size().columns, ansi if colour else plain)
-    return render_sent(report["trace_id"], report["requests_sent"], otlp or "")
+        return render.render_evidence(report, shutil.get_terminal_size().columns, paint)
+    parts = [render.render_outcome(report["orders"], report["faults"], paint)]
+    if COLLECTOR_AWAY in report["faults"]:
+        parts.append(render.render_undelivered(report["undelivered"], paint))
+    else:
+        parts.append(render.render_sent(report["trace_id"], report["requests_sent"], otlp or ""))
+    return "\n\n".join(parts)
 
 
 def _progress(done: int, total: int) -> None:
@@ -93,6 +128,23 @@ def _count(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text[:10]) > 0:
         return int(text[:10])
     raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}.")
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if 0 < rate <= _MOST_ORDERS_A_SECOND:
+        return rate
+    rule = f"a number above 0, {_MOST_ORDERS_A_SECOND:g} at most"
+    raise argparse.ArgumentTypeError(f"must be {rule}, got {text!r}.")
+
+
+def _name(text: str) -> str:
+    if text.strip() and text.isprintable():
+        return text
+    raise argparse.ArgumentTypeError(f"must be a name, got {text!r}.")
 
 
 def _url(text: str) -> str:

@@ -53,4 +53,11 @@ class Red(TypedDict):
     p99_ms: float | None
 
 
+class Use(TypedDict):
+    """What one service uses, over all its processes; None where they have not said."""
+
+    service: str
+    memory_bytes: int | None
+
+
 LogLine = dict[str, Any]

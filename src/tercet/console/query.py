@@ -1,4 +1,4 @@
-"""Questions about stored rows, as pure functions: a trace as a tree, RED per service, the logs of an id."""
+"""Questions about stored rows, as pure functions: a trace as a tree, a service in numbers, logs of an id."""
 
 import datetime
 import json
@@ -10,13 +10,14 @@ from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
-from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint
+from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint, NumberDataPoint
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from tercet.console.answers import Attributes, LogLine, Node, Red, Span, Trace
+from tercet.console.answers import Attributes, LogLine, Node, Red, Span, Trace, Use
 from tercet.console.rows import CORRELATION_ID, LogRow, PointRow, SpanRow
 from tercet.declare.metric import HTTP_SERVER_DURATION
+from tercet.declare.usage import PROCESS_MEMORY
 
 #: Deeper spans are left out of a tree, so that nobody who reads it recurses without end.
 MAX_TREE_DEPTH = 100
@@ -89,6 +90,17 @@ def red(rows: Iterable[PointRow]) -> list[Red]:
             by_service[row.service].append(HistogramDataPoint.FromString(row.wire))
     seconds = _seconds_measured([point for points in by_service.values() for point in points])
     return [_red(service, points, seconds) for service, points in sorted(by_service.items())]
+
+
+def use(rows: Iterable[PointRow]) -> list[Use]:
+    """Return what each service uses that has sent a metric, by name."""
+    memory: dict[str, int | None] = {}
+    for row in rows:
+        memory.setdefault(row.service, None)
+        if row.metric == PROCESS_MEMORY.name and row.kind == "sum":
+            point = NumberDataPoint.FromString(row.wire)
+            memory[row.service] = (memory[row.service] or 0) + int(point.as_int or point.as_double)
+    return [Use(service=service, memory_bytes=used) for service, used in sorted(memory.items())]
 
 
 def percentile(points: Sequence[HistogramDataPoint], share: float) -> float | None:

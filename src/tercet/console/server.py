@@ -190,6 +190,7 @@ def _logs(store: Store, parameters: Parameters) -> object:
 ANSWERS: dict[str, Answer] = {
     "/api/traces": _traces,
     "/api/red": lambda store, _: query.red(store.points()),
+    "/api/use": lambda store, _: query.use(store.points()),
     "/api/logs": _logs,
     "/api/stats": lambda store, _: store.stats(),
 }

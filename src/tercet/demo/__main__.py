@@ -12,10 +12,9 @@ from fastapi import FastAPI
 
 from tercet import __version__, setup_observability
 from tercet.console.parent import when_parent_ends
-from tercet.demo.catalog import PORTS
+from tercet.demo.catalog import ENVIRONMENT, PORTS
 from tercet.demo.services import build_service
 
-_EXPORT_SECONDS = 0.25
 _SHUTDOWN_SECONDS = 2.0
 # Callers keep a connection for 5 seconds, as uvicorn does by default: then both may let go of it at the same
 # moment, and the order that is on its way is lost. So it is always the caller who does.
@@ -28,16 +27,15 @@ def main(arguments: list[str]) -> int:
     handle = setup_observability(
         options.service,
         service_version=__version__,
-        environment="demo",
+        environment=options.environment,
         otlp_endpoint=options.otlp,
-        # Seen at once: an order shows up in the terminal a moment after it was placed.
-        metric_export_interval=_EXPORT_SECONDS,
-        span_export_delay=_EXPORT_SECONDS,
-        log_export_delay=_EXPORT_SECONDS,
+        metric_export_interval=options.export_seconds,
+        span_export_delay=options.export_seconds,
+        log_export_delay=options.export_seconds,
         log_format="json",
         log_level="INFO",
     )
-    app = build_service(options.service, options.database, dict(options.peer))
+    app = build_service(options.service, options.database, dict(options.peer), options.faults)
     _serve(uvicorn.Server(build_config(app)), _listener(options), with_parent=options.with_parent)
     handle.shutdown(_SHUTDOWN_SECONDS)
     return 0
@@ -62,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--fd", type=int, help="a listening socket inherited from the parent, instead of --port")
     add("--otlp", default="http://127.0.0.1:4318", help="where telemetry goes (default: %(default)s)")
     add("--database", type=Path, default=Path("orders.db"), help="SQLite file (default: %(default)s)")
+    add("--faults", type=Path, metavar="DIR", help="folder with a file for each fault that is on")
+    add("--environment", default=ENVIRONMENT, help="deployment.environment.name (default: %(default)s)")
+    add("--export-seconds", type=float, default=0.25, help="between two exports (default: %(default)s)")
     peer_help = "where another service is, when not on its own port"
     add("--peer", action="append", default=[], type=_peer, metavar="SERVICE=URL", help=peer_help)
     add("--with-parent", action="store_true", help="exit when stdin ends")

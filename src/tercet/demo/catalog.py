@@ -15,3 +15,6 @@ DATABASE = "database"
 PORTS = {GATEWAY: 8101, AUTH: 8102, ORDERS: 8103, PAYMENTS: 8104, NOTIFICATION: 8105}
 
 RECEIVER_PORT = 4318
+
+#: The `deployment.environment.name` of a demo that is not told another.
+ENVIRONMENT = "demo"

@@ -1,10 +1,12 @@
 """Evidence → text for a terminal: the waterfall of a trace, RED per service, log lines. Pure."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tercet.console.answers import LogLine, Node, Red, Span
+from tercet.console.answers import LogLine, Node, Red, Span, Use
 from tercet.demo.evidence import Evidence, OrderTrace
+from tercet.demo.faults import FAULTS, MEMORY_PRESSURE
+from tercet.demo.traffic import SLOW_SECONDS, Orders
 
 #: Text and one of STYLES → text.
 Paint = Callable[[str, str], str]
@@ -18,11 +20,12 @@ _NICE_STEPS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
 _CORE_FIELDS = frozenset(
     {"timestamp", "level", "logger", "message", "service", "trace_id", "span_id", "correlation_id"}
 )
+#: What a line says twice, or at a length that hides the other lines; all of it is in the log.
+_LONG_FIELDS = frozenset({"exception.type", "exception.stacktrace"})
 _PROTOCOL_ATTRIBUTES = (
     "client.",
     "code.",
     "correlation",
-    "error.",
     "http.",
     "network.",
     "server.",
@@ -44,11 +47,22 @@ def ansi(text: str, style: str) -> str:
 def render_evidence(evidence: Evidence, width: int, paint: Paint = plain) -> str:
     """Render one order as the three signals tell it."""
     parts = [
+        render_outcome(evidence["orders"], evidence["faults"], paint),
         render_waterfall(evidence["trace"], width, paint),
         render_red(evidence["red"], paint),
+        *([render_use(evidence["use"], paint)] if MEMORY_PRESSURE in evidence["faults"] else []),
         render_logs(evidence["logs"], paint),
     ]
     return "\n\n".join(parts)
+
+
+def render_outcome(orders: Orders, faults: Iterable[str], paint: Paint = plain) -> str:
+    """Render what is broken on purpose, and what became of the orders."""
+    broken = [paint(f"Fault {name}: {FAULTS[name].story}", "bad") for name in faults]
+    words = f"{orders['sent']} sent, {orders['good']} good, {orders['bad']} bad, {orders['slow']} slow"
+    pending = f", {orders['pending']} on the way" if orders["pending"] else ""
+    limit = paint(f" (slow: more than {SLOW_SECONDS * 1000:.0f} ms)", "faint")
+    return "\n".join([*broken, f"{paint('Orders', 'title')}  {words}{pending}{limit}"])
 
 
 def render_waterfall(trace: OrderTrace, width: int, paint: Paint = plain) -> str:
@@ -64,7 +78,7 @@ def render_waterfall(trace: OrderTrace, width: int, paint: Paint = plain) -> str
     for node, branch, stem in _walk(trace["tree"]):
         span = spans[node["span_id"]]
         lines.append(_waterfall_row(span, branch, total, columns, paint))
-        if tags := _tags(span["attributes"]):
+        if tags := _tags(span):
             lines.append(paint(_clip(f"{stem}   {tags}", max(width, _MIN_WIDTH)), "faint"))
     lines.append(" " * (_LABEL_WIDTH + 19) + paint(_axis(total, columns), "faint"))
     lines.append(f"Total: {trace['duration_ms']:.1f} ms, {len(spans)} spans")
@@ -77,6 +91,12 @@ def render_red(rows: Sequence[Red], paint: Paint = plain) -> str:
     return "\n".join([paint(head, "title"), *(_red_row(row, paint) for row in rows)])
 
 
+def render_use(rows: Sequence[Use], paint: Paint = plain) -> str:
+    """Render what each service uses."""
+    head = f"{'USE':<18}{'memory':>9}"
+    return "\n".join([paint(head, "title"), *map(_use_row, rows)])
+
+
 def render_logs(lines: Sequence[LogLine], paint: Paint = plain) -> str:
     """Render log lines whole: the terminal may wrap them."""
     rows = [_log_row(line, paint) for line in lines]
@@ -87,6 +107,12 @@ def render_sent(trace_id: str, requests_sent: int, otlp: str) -> str:
     """Render what there is to say when an outside collector has the telemetry."""
     orders = "order" if requests_sent == 1 else "orders"
     return f"{requests_sent} {orders} sent to {otlp}. Look there for trace {trace_id}."
+
+
+def render_undelivered(said: Mapping[str, Sequence[str]], paint: Paint = plain) -> str:
+    """Render what services say of telemetry that they cannot deliver."""
+    rows = [f"{_clean(name):<16} {_clean(line)}" for name, lines in said.items() for line in lines]
+    return "\n".join([paint("Undelivered, as the services say", "title"), *(rows or ["nothing yet"])])
 
 
 def render_progress(done: int, total: int, columns: int = 30) -> str:
@@ -139,10 +165,12 @@ def _tick_step(total: float, columns: int) -> int:
     return next(wide_enough, int(total) + 1)
 
 
-def _tags(attributes: Mapping[str, Any]) -> str:
-    """What the application said, without what the protocol says of every request."""
+def _tags(span: Span) -> str:
+    """What the application said, without what the protocol says of every request; and whom it called."""
+    attributes = span["attributes"]
     own = {key: value for key, value in attributes.items() if not key.startswith(_PROTOCOL_ATTRIBUTES)}
-    return _pairs(own)
+    called = {key: attributes[key] for key in ("url.full",) if span["kind"] == "client" and key in attributes}
+    return _pairs(own | called)
 
 
 def _red_row(row: Red, paint: Paint) -> str:
@@ -153,9 +181,14 @@ def _red_row(row: Red, paint: Paint) -> str:
     return f"{_clip(_clean(row['service']), 17):<18}{row['requests']:>9}{rate:>11}{errors}{cells}"
 
 
+def _use_row(row: Use) -> str:
+    used = "-" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 2**20:.0f} MiB"
+    return f"{_clip(_clean(row['service']), 17):<18}{used:>9}"
+
+
 def _log_row(line: LogLine, paint: Paint) -> str:
     clock = line["timestamp"].partition("T")[2][:12]
-    fields = _pairs({key: value for key, value in line.items() if key not in _CORE_FIELDS})
+    fields = _pairs({key: value for key, value in line.items() if key not in _CORE_FIELDS | _LONG_FIELDS})
     level = _clip(_clean(line["level"]), 7)
     rest = f"{_clean(line['service']):<16} {_clean(line['message']):<18} {fields}"
     style = "bad" if level in {"ERROR", "CRITICAL", "FATAL"} else "good"

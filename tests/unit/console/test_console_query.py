@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValueList
+from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint
 from otlp_messages import TRACE, attributes, durations, logs, point, span, traces, value
 
 from tercet.console import query
 from tercet.console.answers import Node
-from tercet.console.rows import log_rows, point_rows, span_rows
+from tercet.console.rows import PointRow, log_rows, point_rows, span_rows
 
 _LIST = AnyValue(array_value=ArrayValue(values=[value(1), value("a")]))
 
@@ -268,3 +269,22 @@ def test_a_body_that_is_no_text_is_shown_as_json():
     body.CopyFrom(AnyValue(kvlist_value=KeyValueList(values=attributes(k=1))))
 
     assert [line["message"] for line in query.logs(log_rows(request), correlation_id="c")] == ['{"k": 1}']
+
+
+def test_a_service_uses_what_all_its_processes_use():
+    """Sums over processes; a service that has not said is there without a number."""
+    rows = [
+        _memory("orders", 1, 70),
+        _memory("orders", 2, 30),
+        *point_rows(durations("gateway", 1, 0, 0, 0)),
+    ]
+
+    assert query.use(rows) == [
+        {"service": "gateway", "memory_bytes": None},
+        {"service": "orders", "memory_bytes": 100},
+    ]
+
+
+def _memory(service: str, process: int, used: int) -> PointRow:
+    wire = NumberDataPoint(as_int=used).SerializeToString()
+    return PointRow(service, "process.memory.usage", "sum", bytes([process]), 0, True, wire)

@@ -57,6 +57,7 @@ def test_what_was_sent_can_be_asked_for(store):
     ] == [("gateway", ["orders"])]
     assert [row["trace_id"] for row in _json(_get(store, "/api/traces"))] == [TRACE.hex()]
     assert [(row["service"], row["requests"]) for row in _json(_get(store, "/api/red"))] == [("gateway", 1)]
+    assert _json(_get(store, "/api/use")) == [{"service": "gateway", "memory_bytes": None}]
     assert {signal: row["received"] for signal, row in _json(_get(store, "/api/stats")).items()} == {
         "traces": 2,
         "metrics": 1,

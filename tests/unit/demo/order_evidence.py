@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from tercet.console.answers import LogLine, Node, Red, Span, Trace
+from tercet.console.answers import LogLine, Node, Red, Span, Trace, Use
 from tercet.demo.catalog import PORTS
 from tercet.demo.evidence import Evidence, OrderTrace
+from tercet.demo.traffic import Orders
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 
@@ -70,6 +71,16 @@ def red(requests: int = 20, errors: int = 0) -> list[Red]:
     ]
 
 
+def use() -> list[Use]:
+    """A row for each service."""
+    return [Use(service=service, memory_bytes=70 * 2**20) for service in PORTS]
+
+
+def orders(sent: int = 20, pending: int = 0) -> Orders:
+    """Orders that were all answered as promised."""
+    return Orders(sent=sent, good=sent - pending, bad=0, slow=0, pending=pending)
+
+
 def log(service: str, message: str, **rest: Any) -> LogLine:
     """A log line of the trace."""
     return {
@@ -89,8 +100,8 @@ def logs() -> list[LogLine]:
     return [log(service, "request_completed", status=200) for service in PORTS]
 
 
-def evidence() -> Evidence:
-    """Everything about one order."""
+def evidence(*faults: str) -> Evidence:
+    """Everything about one order, with faults that did it no harm."""
     whole = trace()
     order = OrderTrace(
         trace_id=TRACE_ID,
@@ -99,4 +110,12 @@ def evidence() -> Evidence:
         spans=whole["spans"],
         tree=whole["roots"][0],
     )
-    return Evidence(trace=order, red=red(), logs=logs(), requests_sent=20)
+    return Evidence(
+        trace=order,
+        red=red(),
+        use=use(),
+        logs=logs(),
+        requests_sent=20,
+        orders=orders(),
+        faults=list(faults),
+    )

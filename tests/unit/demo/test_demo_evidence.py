@@ -4,12 +4,12 @@ import asyncio
 
 import httpx
 import pytest
-from order_evidence import TRACE_ID, log, logs, red, trace
+from order_evidence import TRACE_ID, log, logs, orders, red, trace, use
 
 from tercet.demo import evidence as room
-from tercet.demo.evidence import collect, missing
-from tercet.demo.fleet import DemoError
-from tercet.demo.traffic import Receipt, place_orders
+from tercet.demo.evidence import Findings, Question, collect, missing
+from tercet.demo.ports import DemoError
+from tercet.demo.traffic import Receipt
 
 RECEIPT = Receipt(TRACE_ID, "c1")
 
@@ -47,7 +47,32 @@ def _torn():
 )
 def test_what_is_missing_is_named(found, counts, lines, lacking):
     """Nothing is shown before every span, count and line is there."""
-    assert missing(found, counts, lines, 20) == lacking
+    assert missing(Findings(found, counts, use(), lines), Question(RECEIPT, orders(20))) == lacking
+
+
+def test_a_service_that_no_order_comes_to_is_not_missed():
+    """Nothing is waited for that a fault keeps away."""
+    question = Question(RECEIPT, orders(20), ["notification-down"], {"notification"})
+    found = Findings(_without("notification"), red()[:-1], use(), logs()[:-1])
+
+    assert missing(found, question) == ""
+
+
+def test_a_request_that_failed_has_its_last_line_too():
+    """It is another one."""
+    failed = [log("gateway", "request_failed"), *logs()[1:]]
+
+    assert missing(Findings(trace(), red(), use(), failed), Question(RECEIPT, orders(20))) == ""
+
+
+@pytest.mark.parametrize(("counted", "lacking"), [(19, ""), (20, ""), (18, "gateway counted 18")])
+def test_orders_that_are_on_the_way_may_be_counted_or_not(counted, lacking):
+    """At a steady rate, the next round goes on."""
+    counts = red(counted)[:1] + red()[1:]
+
+    assert lacking in missing(
+        Findings(trace(), counts, use(), logs()), Question(RECEIPT, orders(20, pending=1))
+    )
 
 
 def _client(*answers: httpx.Response | None) -> httpx.AsyncClient:
@@ -55,7 +80,12 @@ def _client(*answers: httpx.Response | None) -> httpx.AsyncClient:
     early = iter(answers)
 
     def answer(request: httpx.Request) -> httpx.Response:
-        documents = {f"/api/traces/{TRACE_ID}": trace(), "/api/red": red(), "/api/logs": logs()}
+        documents = {
+            f"/api/traces/{TRACE_ID}": trace(),
+            "/api/red": red(),
+            "/api/use": use(),
+            "/api/logs": logs(),
+        }
         found = next(early, None) if "traces" in request.url.path else None
         return found or httpx.Response(200, json=documents[request.url.path])
 
@@ -64,7 +94,7 @@ def _client(*answers: httpx.Response | None) -> httpx.AsyncClient:
 
 def test_the_receiver_is_asked_until_all_is_there():
     """A trace that is not there yet is asked for again."""
-    found = asyncio.run(collect(_client(httpx.Response(404)), "http://r", RECEIPT, 20))
+    found = asyncio.run(collect(_client(httpx.Response(404)), "http://r", Question(RECEIPT, orders(20))))
 
     assert (found["trace"]["trace_id"], found["trace"]["tree"]["service"]) == (TRACE_ID, "gateway")
     assert [len(found["red"]), len(found["logs"]), found["requests_sent"]] == [5, 5, 20]
@@ -77,47 +107,10 @@ def test_waiting_has_an_end(monkeypatch):
     with pytest.raises(
         DemoError, match=r"within 0\.1 seconds, .* missing: 7 requests, but gateway counted 20"
     ):
-        asyncio.run(collect(_client(), "http://r", RECEIPT, 7))
+        asyncio.run(collect(_client(), "http://r", Question(RECEIPT, orders(7))))
 
 
 def test_a_receiver_in_trouble_is_named():
     """An error of the receiver is not waited for."""
     with pytest.raises(DemoError, match=r"the receiver did not answer"):
-        asyncio.run(collect(_client(httpx.Response(500)), "http://r", RECEIPT, 20))
-
-
-def _gateway(*answers: httpx.Response) -> httpx.AsyncClient:
-    given = iter(answers)
-    return httpx.AsyncClient(transport=httpx.MockTransport(lambda _: next(given)))
-
-
-async def _receipts(client: httpx.AsyncClient, count: int) -> list[Receipt]:
-    return [receipt async for receipt in place_orders(client, "http://g", count)]
-
-
-def _accepted(number: int) -> httpx.Response:
-    return httpx.Response(201, headers={"X-Trace-ID": f"t{number}", "X-Correlation-ID": f"c{number}"})
-
-
-def test_each_order_has_a_receipt():
-    """As many receipts as orders, each with the ids of its answer."""
-    receipts = asyncio.run(_receipts(_gateway(*map(_accepted, range(9))), 9))
-
-    ids = {receipt.trace_id: receipt.correlation_id for receipt in receipts}
-    assert ids == {f"t{number}": f"c{number}" for number in range(9)}
-
-
-@pytest.mark.parametrize(
-    ("refusal", "reason"),
-    [
-        (httpx.Response(500), r"was not accepted: .*500"),
-        (httpx.Response(302, headers={"location": "/"}), r"was not accepted: .*302"),
-        (httpx.Response(201), "came back without 'x-trace-id'"),
-    ],
-)
-def test_an_order_that_fails_ends_the_traffic(refusal, reason):
-    """Only 2xx with both ids is an order placed."""
-    answers = [_accepted(0), refusal, *[_accepted(0)] * 8]
-
-    with pytest.raises(DemoError, match=f"(?i){reason}"):
-        asyncio.run(_receipts(_gateway(*answers), 10))
+        asyncio.run(collect(_client(httpx.Response(500)), "http://r", Question(RECEIPT, orders(20))))

@@ -3,15 +3,18 @@
 import re
 
 import pytest
-from order_evidence import evidence, log, red
+from order_evidence import evidence, log, orders, red, use
 
 from tercet.demo.render import (
     ansi,
     render_evidence,
     render_logs,
+    render_outcome,
     render_progress,
     render_red,
     render_sent,
+    render_undelivered,
+    render_use,
     render_waterfall,
 )
 
@@ -124,3 +127,47 @@ def test_an_outside_collector_is_where_to_look(sent, orders):
 def test_progress_is_a_bar():
     """The bar is as full as the work is done."""
     assert render_progress(5, 20, columns=8) == "[##......] 5/20 orders"
+
+
+def test_the_outcome_names_what_is_broken_and_what_it_did():
+    """A line for each fault, and one for the orders."""
+    outcome = orders(20, pending=2) | {"good": 10, "bad": 8, "slow": 9}
+
+    assert render_outcome(outcome, ["payment-slow"]) == (
+        "Fault payment-slow: the payment provider takes 3 seconds to answer\n"
+        "Orders  20 sent, 10 good, 8 bad, 9 slow, 2 on the way (slow: more than 500 ms)"
+    )
+
+
+def test_a_call_in_vain_says_whom_it_called_and_why():
+    """There is no span of the other side to say it."""
+    trace = evidence()["trace"]
+    trace["spans"][5] |= {"kind": "client", "name": "POST"}
+    trace["spans"][5]["attributes"] = {"error.type": "httpx.ConnectError", "url.full": "http://x/notify"}
+
+    assert "error.type=httpx.ConnectError url.full=http://x/notify" in render_waterfall(trace, 98)
+
+
+def test_memory_is_shown_where_it_is_the_fault():
+    """And left out where nobody asks."""
+    told = [render_evidence(evidence(*faults), 80) for faults in ((), ("memory-pressure",))]
+
+    assert ["USE" in text for text in told] == [False, True]
+    assert render_use([use()[0], use()[1] | {"memory_bytes": None}]) == (
+        "USE                  memory\ngateway              70 MiB\nauth-service              -"
+    )
+
+
+def test_a_traceback_does_not_bury_the_other_lines():
+    """The log has it; the picture has what it says."""
+    line = log("orders", "failed", **{"exception.message": "locked", "exception.stacktrace": "Traceback ..."})
+
+    assert render_logs([line]).splitlines()[1].endswith("failed             exception.message=locked")
+
+
+def test_what_is_undelivered_is_told_by_the_services():
+    """Or nothing has been said yet."""
+    assert render_undelivered({"gateway": ["Cannot deliver logs"]}).splitlines()[1:] == [
+        "gateway          Cannot deliver logs"
+    ]
+    assert render_undelivered({}).splitlines()[1:] == ["nothing yet"]
