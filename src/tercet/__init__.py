@@ -7,6 +7,7 @@ from tercet.declare.version import VERSION
 from tercet.emit.asgi import ObservabilityMiddleware
 from tercet.emit.correlation import correlation_id
 from tercet.emit.declared import Counter, Gauge, Histogram, Summary, UpDownCounter
+from tercet.emit.objective import Objective
 from tercet.emit.observed import observed
 from tercet.emit.runtime import watch_event_loop
 from tercet.emit.traces import traced
@@ -19,6 +20,7 @@ __all__ = [
     "Gauge",
     "Histogram",
     "MetricError",
+    "Objective",
     "Observability",
     "ObservabilityMiddleware",
     "ObservedLock",

@@ -14,6 +14,7 @@ def test_the_names_of_the_front_door():
             "Gauge",
             "Histogram",
             "MetricError",
+            "Objective",
             "Observability",
             "ObservabilityMiddleware",
             "ObservedLock",

@@ -6,7 +6,7 @@ from mypy import api
 
 _RIGHT = """
 from collections.abc import AsyncIterator, Iterator
-from tercet import Counter, Gauge, Histogram, Summary, UpDownCounter, observed, traced
+from tercet import Counter, Gauge, Histogram, Objective, Summary, UpDownCounter, observed, traced
 
 orders = Counter("orders", "Orders.", attributes=("status",), ready={"status": ["paid"]}, limit=10)
 orders.add(1, status="paid")
@@ -27,9 +27,17 @@ async def later(text: str) -> AsyncIterator[str]:
     yield text
 
 total: int = add(1, 2)
+
+Objective("paid", kind="availability", target="99.9%", metric=orders, bad={"status": ["failed"]})
+fast = Objective("fast", kind="latency", target=0.99, below="300ms", forgive="x", severity={"1h": "off"},
+    symptoms=[{"above": "2s", "for": "5m", "severity": "SEV-2"}], where={"http.route": "/orders"},
+    runbook={"impact": "All.", "causes": ["One."], "actions": ["Look."]}, minimum_events=3, period="30d",
+    counted="calls")
+fast.good()
+fast.bad(2)
 """
 _WRONG = """
-from tercet import Counter, Gauge, observed
+from tercet import Counter, Gauge, Objective, observed
 
 orders = Counter("orders", "Orders.")
 orders.set(1)
@@ -45,6 +53,10 @@ def add(a: int) -> int:
     return a
 
 add("one")
+Objective("fast", kind="latency")
+Objective("fast", kind="speed", target=0.99)
+Objective("fast", kind="latency", target=0.99, metric=3)
+Objective("fast", kind="availability", target=0.99, counted="calls").good("one")
 """
 
 
@@ -66,4 +78,4 @@ def test_right_use_passes() -> None:
 
 def test_wrong_use_is_found_where_it_is() -> None:
     """An argument of another kind, a number that is none, a decorated function called wrongly."""
-    assert errors(_WRONG) == {5, 6, 7, 8, 9, 11, 17}
+    assert errors(_WRONG) == {5, 6, 7, 8, 9, 11, 17, 18, 19, 20, 21}

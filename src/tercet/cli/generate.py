@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,22 +28,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; fail when anything is out of date"
     )
-    parser.add_argument("--module", help="what declares more metrics, such as shop.app; it is imported")
+    parser.add_argument("--module", help="code with metrics and objectives, such as shop.app; it is imported")
     parser.add_argument("--sloth", action="store_true", help="write specifications for sloth, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write or compare; return 1 when a comparison finds a difference."""
-    from tercet.cli.metrics import declared_by
+    from tercet.cli.metrics import said_by
     from tercet.declare.document import load_catalog
     from tercet.generate.files import check_files, write_files
     from tercet.generate.tree import render_tree
 
     settings = Settings.load(os.environ)
-    declared = declared_by(arguments.module) if arguments.module else ()
+    declared, promises = said_by(arguments.module) if arguments.module else ((), ())
     source, out = arguments.objectives, arguments.out or arguments.objectives.parent / "generated"
-    files = render_tree(load_catalog(source, settings, declared), for_sloth=arguments.sloth)
+    catalog = load_catalog(source, _of_the_service(settings), declared, promises)
+    files = render_tree(catalog, for_sloth=arguments.sloth)
     difference = (check_files if arguments.check else write_files)(out, files)
     if arguments.json:
         print(json.dumps({"out": str(out), "files": len(files), **asdict(difference)}))
@@ -51,6 +52,15 @@ def run(arguments: argparse.Namespace) -> int:
         _tell(difference, arguments.check)
         print(f"{len(files)} files in {out}" + (" are up to date" if not difference else ""))
     return int(arguments.check and bool(difference))
+
+
+def _of_the_service(settings: Settings) -> Settings:
+    """Name the service as its code does, where it sets itself up."""
+    from tercet.configure.setup import current
+
+    handle = current()
+    named = handle.settings.service_name if handle is not None else ""
+    return replace(settings, service_name=named) if named else settings
 
 
 def _tell(difference: "Difference", is_check: bool) -> None:

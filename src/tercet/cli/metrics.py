@@ -7,12 +7,16 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from tercet.declare.metric import Metric
 from tercet.declare.names import metric_name
 from tercet.emit.registry import REGISTRY
 from tercet.errors import MetricError
 from tercet.generate.pages import CATALOG, metric_lines
+
+if TYPE_CHECKING:  # imported late, with what reads documents
+    from tercet.declare.promise import Promise
 
 HELP = "Show the metrics that a module declares, or those that tercet emits by itself."
 
@@ -25,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the metrics as a table in Markdown."""
-    metrics = declared_by(arguments.module) if arguments.module else _own()
+    metrics = said_by(arguments.module)[0] if arguments.module else _own()
     if arguments.json:
         print(json.dumps([_described(metric) for metric in metrics], indent=2))
     else:
@@ -37,8 +41,8 @@ def _own() -> Sequence[Metric]:
     return [metric for metrics in CATALOG for metric in metrics]
 
 
-def declared_by(module: str) -> Sequence[Metric]:
-    """Import a module as `python -m` would, and return what is declared then.
+def said_by(module: str) -> "tuple[Sequence[Metric], Sequence[Promise]]":
+    """Import a module as `python -m` would, and return what is declared and promised then.
 
     Raises:
         MetricError: There is no such module.
@@ -51,7 +55,8 @@ def declared_by(module: str) -> Sequence[Metric]:
         raise MetricError(
             f"module must be one that can be imported, got {module!r}: {error}. Write shop.app, for example."
         ) from error
-    return [metric for metric in REGISTRY.declared() if metric not in _own()]
+    declared = [metric for metric in REGISTRY.declared() if metric not in _own()]
+    return declared, list(REGISTRY.objectives)
 
 
 def _described(metric: Metric) -> dict[str, object]:

@@ -217,6 +217,7 @@ def _install(pipeline: Pipeline, edges: Edges, handle: Observability) -> None:
     observe_delivery(metrics.get_meter("tercet"), handle.exporters())
     declared = pipeline.meter_provider.get_meter("tercet.declared")
     REGISTRY.bind(declared, raises=handle.settings.raises_metric_errors)
+    REGISTRY.objectives.bind(handle.settings.service_name)
     setup_levels(handle.settings)
     logs.install(pipeline.log_stream)
     install_edges(edges)

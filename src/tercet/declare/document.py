@@ -1,7 +1,7 @@
 """The document `objectives.yaml`: which keys it has, and what they become."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -14,9 +14,11 @@ from tercet.declare.names import label_name
 from tercet.declare.objective import (
     MINIMUM_EVENTS,
     READS,
+    SOURCES,
     Advice,
     Catalog,
     Contacts,
+    Counted,
     Filter,
     Indicator,
     IndicatorKind,
@@ -25,13 +27,16 @@ from tercet.declare.objective import (
     Receiver,
     Service,
     Symptom,
+    counted_events,
     refuse_between_buckets,
+    refuse_beyond_buckets,
     refuse_deaf,
     refuse_too_many,
     shown_share,
 )
-from tercet.declare.outline import Fields, Value, compose
+from tercet.declare.outline import Fields, Value, compose, say
 from tercet.declare.parse import Unusable
+from tercet.declare.promise import Promise
 from tercet.declare.quantity import (
     address,
     exact,
@@ -57,7 +62,8 @@ ANY_TEAM = "default"
 _TOP = ("team", "period", "environment", "links", "contacts", "deadman", "metrics", "services", "objectives")
 _OBJECTIVE = (
     *("name", "service", "kind", "target", "agreement", "period", "metric", "where", "bad", "forgive"),
-    *("below", "at_least", "at_most", "during", "severity", "minimum_events", "symptoms", "runbook"),
+    *("counted", "below", "at_least", "at_most", "during", "severity", "minimum_events", "symptoms"),
+    "runbook",
 )
 #: The key under which each kind has its threshold.
 _THRESHOLDS: dict[IndicatorKind, str] = {"latency": "below", "throughput": "at_least", "level": "at_most"}
@@ -69,6 +75,8 @@ _UNHURRIED: dict[Window, Severity] = dict(zip(WINDOWS, ("SEV-3", "SEV-3", "SEV-4
 #: What alerts on the telemetry itself are about.
 _RESERVED_SERVICE = "telemetry"
 _RESERVED_LABELS = ("job", "instance", "le")
+#: What code may leave to the document, and what stands for it until then.
+_OF_THE_DOCUMENT = {"period": "30d", "runbook": {"impact": "?", "causes": "?", "actions": "?"}}
 _PEOPLE = "Write pagerduty, opsgenie, slack or webhook below it."
 #: Each receiver's options: which must be there, and which may.
 _RECEIVERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -79,13 +87,16 @@ _RECEIVERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def load_catalog(path: Path, settings: Settings, declared: Iterable[Metric] = ()) -> Catalog:
+def load_catalog(
+    path: Path, settings: Settings, declared: Iterable[Metric] = (), promises: Iterable[Promise] = ()
+) -> Catalog:
     """Load a document from its file.
 
     Args:
         path: The file.
         settings: Those of the services, for the buckets that their histograms have.
         declared: What services declare in their code.
+        promises: What services promise in their code.
 
     Raises:
         ObjectivesError: It cannot be read, or something in it cannot be used; the message names the line.
@@ -99,10 +110,16 @@ def load_catalog(path: Path, settings: Settings, declared: Iterable[Metric] = ()
         raise ObjectivesError(f"{path} must be a readable file, got {error}. Correct the path.") from error
     if len(content) > LARGEST_BYTES:
         raise ObjectivesError(f"{path} must be {LARGEST_BYTES} bytes at most. Split it by team.")
-    return parse_catalog(text, path.name, settings, declared)
+    return parse_catalog(text, path.name, settings, declared, promises)
 
 
-def parse_catalog(text: str, source: str, settings: Settings, declared: Iterable[Metric] = ()) -> Catalog:
+def parse_catalog(
+    text: str,
+    source: str,
+    settings: Settings,
+    declared: Iterable[Metric] = (),
+    promises: Iterable[Promise] = (),
+) -> Catalog:
     """Read a document.
 
     Args:
@@ -110,6 +127,7 @@ def parse_catalog(text: str, source: str, settings: Settings, declared: Iterable
         source: Its file's name, for messages and headers.
         settings: Those of the services, for the buckets that their histograms have.
         declared: What services declare in their code.
+        promises: What services promise in their code.
 
     Raises:
         ObjectivesError: Something in it cannot be used; the message names the line.
@@ -117,12 +135,12 @@ def parse_catalog(text: str, source: str, settings: Settings, declared: Iterable
     """
     top = compose(text, source).fields(*_TOP)
     team = top.needed("team", "Write who answers for what names no other team.").read(name)
-    metrics = _metrics(top, settings, declared)
+    metrics, promises = _metrics(top, settings, declared), tuple(promises)
     services = _services(top, team)
     links = top.needed("links", "Write grafana and runbooks below it.").fields("grafana", "runbooks")
     return Catalog(
         source=source,
-        objectives=_objectives(top, metrics, services),
+        objectives=_objectives(top, _Known(metrics, services, promises, settings)),
         services=services,
         metrics=metrics,
         links=Links(
@@ -172,9 +190,7 @@ def _metric(fields: Fields) -> Metric:
     try:
         metric.check()
     except MetricError as error:
-        raise ObjectivesError(
-            f"{fields.whole.source}:{fields.whole.line}: {fields.whole.path}: {error}"
-        ) from None
+        raise ObjectivesError(f"{fields.whole.place}: {fields.whole.path}: {error}") from None
     return metric
 
 
@@ -246,31 +262,106 @@ def _receiver(kind: str, value: Value) -> Receiver:
 # What is promised.
 
 
-def _objectives(
-    top: Fields, metrics: Mapping[str, Metric], services: Mapping[str, Service]
-) -> tuple[Objective, ...]:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What objectives can refer to."""
+
+    metrics: Mapping[str, Metric]
+    services: Mapping[str, Service]
+    promises: tuple[Promise, ...]
+    settings: Settings
+
+    def metrics_of(self, service: str) -> Mapping[str, Metric]:
+        """Return the metrics with the buckets that they have in a service, those of its promises included."""
+        metrics = dict(self.metrics)
+        for promise in self.promises:
+            metric = metrics[promise.objective.indicator.metric.name]
+            if (promise.service or self.settings.service_name) == service and self._is_ours(metric):
+                metrics[metric.name] = metric.bounded_at(map(float, promise.objective.boundaries))
+        return metrics
+
+    def _is_ours(self, metric: Metric) -> bool:
+        """Say whether it is measured in buckets that a promise can part, and not in those of a view."""
+        if metric.name.startswith("http."):
+            return self.settings.http_edges == "tercet"
+        return metric.name in SOURCES or metric not in (*METRICS, *USAGE)
+
+
+def _objectives(top: Fields, known: _Known) -> tuple[Objective, ...]:
     runbooks = {key: value.fields().get("runbook") for key, value in top["services"].fields().items()}
+    metrics = {service: known.metrics_of(service) for service in known.services}
     objectives: dict[tuple[str, str], Objective] = {}
-    for item in top.needed("objectives", "Write one.").some():
-        fields = item.fields(*_OBJECTIVE)
+    places: dict[tuple[str, str], str] = {}
+    for fields in (*_written(top, known), *_promised(known)):
         key = fields.needed("service", "Write the service's name.").read(
-            one_of({each: each for each in services})
+            one_of({each: each for each in known.services})
         )
         if "runbook" not in fields and (runbook := runbooks[key]) is not None:
             fields["runbook"] = runbook
-        objective = _objective(top, fields, services[key], metrics)
+        objective = _objective(top, fields, known.services[key], metrics[key])
+        _refuse_between_buckets(fields, objective)
+        place = places.setdefault((key, objective.name), fields.whole.place)
         if (key, objective.name) in objectives:
-            raise fields["name"].refused(f"unique in {key}", "Give it another name.")
+            raise fields["name"].refused(f"unique in {key}, which has it at {place}", "Give it another name.")
         objectives[key, objective.name] = objective
     return tuple(objectives.values())
 
 
+def _written(top: Fields, known: _Known) -> Iterator[Fields]:
+    """Walk through what the document promises; nothing where all of it is in code."""
+    if "objectives" in top or not known.promises:
+        for item in top.needed("objectives", "Write one, or name the code that has some: --module.").some():
+            yield item.fields(*_OBJECTIVE)
+
+
+def _promised(known: _Known) -> Iterator[Fields]:
+    """Walk through what code promises."""
+    for promise in known.promises:
+        fields, own = promise.said.fields(*_OBJECTIVE), known.settings.service_name
+        fields.setdefault("counted", _aside(fields, "counted", promise.objective.indicator.counted))
+        if not promise.service and own:
+            fields["service"] = _aside(fields, "service", own)
+        fields.needed("service", "Write service=, or set OTEL_SERVICE_NAME as where the code runs.")
+        yield fields
+
+
+def _aside(fields: Fields, key: str, content: object) -> Value:
+    """Add what was meant to what was said."""
+    return say(content, fields.whole.source, fields.whole.line, f"{fields.whole.path}.{key}")
+
+
+def parse_promise(said: Value, declared: Iterable[Metric] = ()) -> Promise:
+    """Read what code promises, as far as it can be read without the document.
+
+    Events are counted at the source where that can be done: code that counts knows no bucket, and no series
+    that is not there yet.
+
+    Args:
+        said: What it says; the keys are those of the document.
+        declared: What the service declares, so far.
+
+    Raises:
+        ObjectivesError: Something in it cannot be used; the message names the line of the code.
+    """
+    fields = said.fields(*_OBJECTIVE)
+    service = fields.read("service", name, "")
+    for key, content in _OF_THE_DOCUMENT.items():
+        fields.setdefault(key, _aside(fields, key, content))
+    metrics = {metric.name: metric for metric in (*METRICS, *USAGE, *declared)}
+    objective = _objective(Fields(said), fields, Service(service, ""), metrics)
+    indicator = objective.indicator
+    if "counted" not in fields and _refusal_at_the_source(indicator.kind, indicator.metric) is None:
+        objective = replace(objective, indicator=replace(indicator, counted="source"))
+    return Promise(said, service, objective)
+
+
 def _objective(top: Fields, fields: Fields, service: Service, metrics: Mapping[str, Metric]) -> Objective:
-    indicator = _indicator(fields, metrics)
+    called = fields.needed("name", "Write what is promised: availability.").read(name)
+    indicator = _indicator(fields, called, metrics)
     target = fields.needed("target", "Write 99.9%.").read(share)
     period = (top if "period" not in fields else fields).needed("period", "Write 30d, here or at the top.")
     objective = Objective(
-        name=fields.needed("name", "Write what is promised: availability.").read(name),
+        name=called,
         service=service,
         indicator=indicator,
         target=target,
@@ -289,10 +380,36 @@ def _objective(top: Fields, fields: Fields, service: Service, metrics: Mapping[s
     return objective
 
 
-def _indicator(fields: Fields, metrics: Mapping[str, Metric]) -> Indicator:
+def _refuse_between_buckets(fields: Fields, objective: Objective) -> None:
+    """Refuse what the buckets of the running histogram cannot tell."""
+    metric = objective.indicator.metric
+    if objective.indicator.kind == "latency" and objective.indicator.counted == "metric":
+        _hold(fields["below"], refuse_between_buckets, objective.indicator.threshold, metric)
+    if objective.indicator.kind == "latency":
+        for item, symptom in zip(fields.items_of("symptoms"), objective.symptoms, strict=True):
+            above = item.fields()["above"]
+            _hold(above, refuse_between_buckets, symptom.above, metric)
+            _hold(above, refuse_beyond_buckets, symptom.above, metric)
+
+
+def _hold(
+    value: Value, refuse: Callable[[Decimal, Metric], None], threshold: Decimal, metric: Metric
+) -> None:
+    try:
+        refuse(threshold, metric)
+    except Unusable as unusable:
+        raise value.refused(unusable.rule, unusable.mend) from None
+
+
+def _indicator(fields: Fields, called: str, metrics: Mapping[str, Metric]) -> Indicator:
     kinds: Any = one_of({kind: kind for kind in READS})
     kind: IndicatorKind = fields.needed("kind", f"Write one of {', '.join(READS)}.").read(kinds)
+    counted: Counted = fields.read("counted", one_of({each: each for each in get_args(Counted)}), "metric")
+    if counted == "calls":
+        return _called(fields, called, kind)
     metric = _metric_of(fields, kind, metrics)
+    if counted == "source" and (refusal := _refusal_at_the_source(kind, metric)):
+        raise fields["counted"].refused(*refusal)
     _refuse_keys_of_other_kinds(fields, kind)
     bad = _filter(fields, "bad", metric)
     if kind == "availability" and not bad and "error.type" not in metric.attributes:
@@ -307,7 +424,28 @@ def _indicator(fields: Fields, metrics: Mapping[str, Metric]) -> Indicator:
         forgiven=tuple(item.read(exact) for item in fields.items_of("forgive")),
         threshold=_threshold(fields, kind, metric),
         hours=fields.read("during", hours, None),
+        counted=counted,
     )
+
+
+def _called(fields: Fields, called: str, kind: IndicatorKind) -> Indicator:
+    """Make the indicator of what code counts by itself: it alone knows what an event is."""
+    if kind != "availability":
+        raise fields["kind"].refused("availability where calls count", "The code says what is bad.")
+    for key in ("metric", "where", "bad", "forgive"):
+        if key in fields:
+            raise fields[key].refused("left out where calls count", "Remove it.")
+    _refuse_keys_of_other_kinds(fields, kind)
+    return counted_events(called, "calls")
+
+
+def _refusal_at_the_source(kind: IndicatorKind, metric: Metric) -> tuple[str, str] | None:
+    """Say why events cannot be counted where they are measured: the rule, and the mend."""
+    if kind not in ("availability", "latency"):
+        return "metric where minutes count", "Remove it."
+    if metric.name not in SOURCES:
+        return f"metric for {metric.name}, which is not counted at the source", "Remove it."
+    return None
 
 
 def _metric_of(fields: Fields, kind: IndicatorKind, metrics: Mapping[str, Metric]) -> Metric:
@@ -341,13 +479,11 @@ def _threshold(fields: Fields, kind: IndicatorKind, metric: Metric) -> Decimal:
     if kind not in _THRESHOLDS:
         return Decimal(0)
     value = fields.needed(_THRESHOLDS[kind], "Write 500ms." if kind == "latency" else "Write a number.")
-    return value.read(lambda text: _boundary(text, metric) if kind == "latency" else number(text))
+    return value.read(_in_unit_of(metric) if kind == "latency" else number)
 
 
-def _boundary(text: str, metric: Metric) -> Decimal:
-    threshold = seconds(text) if metric.unit == "s" else number(text)
-    refuse_between_buckets(threshold, metric)
-    return threshold
+def _in_unit_of(metric: Metric) -> Callable[[str], Decimal]:
+    return seconds if metric.unit == "s" else number
 
 
 def _looser_than(target: Decimal) -> Any:
@@ -384,22 +520,8 @@ def _symptom(item: Value, indicator: Indicator) -> Symptom:
     fields = item.fields("above", "for", "severity")
     above = fields.needed("above", "Write 2.5s, or 5% for availability.")
     severity = fields.needed("severity", "Write SEV-2.").read(_SEVERITY)
-    if indicator.kind == "latency":
-        limit = above.read(lambda text: _measurable(text, indicator.metric))
-    else:
-        limit = above.read(share)
+    limit = above.read(_in_unit_of(indicator.metric) if indicator.kind == "latency" else share)
     return Symptom(limit, fields.read("for", whole_seconds, 300), severity)
-
-
-def _measurable(text: str, metric: Metric) -> Decimal:
-    limit = _boundary(text, metric)
-    *lower, highest = metric.buckets
-    if limit >= highest:
-        mend = f"Write {lower[-1]:g}, or add a higher boundary." if lower else "Add a higher boundary."
-        raise Unusable(
-            f"below {highest:g}, the last boundary of {metric.name}: no quantile is ever above it", mend
-        )
-    return limit
 
 
 def _advice(fields: Fields) -> Advice:

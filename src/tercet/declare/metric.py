@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -68,6 +68,14 @@ class Metric:
         """
         pairs = zip(self.attributes, values, strict=True)
         return {key: value for key, value in pairs if value is not None}
+
+    def bounded_at(self, bounds: Iterable[float]) -> "Metric":
+        """Let buckets of a histogram end at these bounds, too.
+
+        >>> Metric("wait", "histogram", "s", "", buckets=(0.1, 1)).bounded_at([0.3, 1.0]).buckets
+        (0.1, 0.3, 1)
+        """
+        return replace(self, buckets=tuple(sorted({*self.buckets, *map(float, bounds)})))
 
     def check(self) -> None:
         """Hold the declaration to the rules.
@@ -224,6 +232,15 @@ METRICS_OVERFLOWED = Metric(
     attributes=("metric",),
 )
 
+# What objectives promise, counted where it is measured; `outcome` is good or bad.
+SLO_EVENTS = Metric(
+    "slo.events",
+    "counter",
+    "{event}",
+    "Events of the objectives that code declares, each counted as good or bad where it happened.",
+    attributes=("slo", "outcome"),
+)
+
 # How the telemetry itself is doing; `signal` is traces, metrics or logs.
 EXPORT_CREATED = Metric(
     "tercet.export.created",
@@ -270,6 +287,7 @@ METRICS = (
     OPERATION_ACTIVE,
     METRICS_MISUSED,
     METRICS_OVERFLOWED,
+    SLO_EVENTS,
     EXPORT_CREATED,
     EXPORT_ITEMS,
     EXPORT_WAITING,

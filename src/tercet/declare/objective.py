@@ -1,5 +1,6 @@
 """Objectives: what share of what happens in a service must be good, over which time, and who answers."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -7,10 +8,19 @@ from fractions import Fraction
 from typing import Literal
 
 from tercet.declare.burn_rate import MINUTE, WINDOWS, Period, Severity, Window, burn_rate, duration
-from tercet.declare.metric import HTTP_SERVER_DURATION, Metric
+from tercet.declare.metric import (
+    HTTP_CLIENT_DURATION,
+    HTTP_SERVER_DURATION,
+    OPERATION_DURATION,
+    SLO_EVENTS,
+    Metric,
+)
 from tercet.declare.parse import Unusable
 
 IndicatorKind = Literal["availability", "latency", "throughput", "level"]
+#: Where events are counted as good or bad: by rules, from what the metric has measured; at the source, where
+#: the metric is measured; or by calls of the code that knows.
+Counted = Literal["metric", "source", "calls"]
 #: Attribute keys, each with the values it may have.
 Filter = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -21,8 +31,31 @@ READS: dict[IndicatorKind, tuple[str, ...]] = {
     "throughput": ("counter", "histogram"),
     "level": ("gauge", "up_down_counter"),
 }
+#: What tercet measures itself, so that it can count events there as well.
+SOURCES = frozenset(
+    metric.name for metric in (HTTP_SERVER_DURATION, HTTP_CLIENT_DURATION, OPERATION_DURATION)
+)
 #: Bad events within the long window below which nobody is alerted: a share of next to nothing says nothing.
 MINIMUM_EVENTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What an attribute must be, or must not be; one that is not there is empty.
+
+    >>> Condition("status", ("failed", "lost")).holds({"status": "lost"})
+    True
+    >>> Condition("error.type", ("",), is_excluded=True).holds({"status": "lost"})
+    False
+    """
+
+    key: str
+    values: tuple[str, ...]
+    is_excluded: bool = False
+
+    def holds(self, attributes: Mapping[str, str]) -> bool:
+        """Say whether attributes are as they must be."""
+        return (attributes.get(self.key, "") in self.values) is not self.is_excluded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +71,7 @@ class Indicator:
         bad: Which of them are bad; without it, those with an `error.type`.
         forgiven: Values of `error.type` that burn no budget.
         threshold: In the metric's unit; events a second for throughput.
+        counted: Where events are counted as good or bad.
         hours: The hours of the day, in UTC, in which minutes count; from the first up to the last.
     """
 
@@ -48,11 +82,45 @@ class Indicator:
     forgiven: tuple[str, ...] = ()
     threshold: Decimal = Decimal(0)
     hours: tuple[int, int] | None = None
+    counted: Counted = "metric"
 
     @property
     def counts_minutes(self) -> bool:
         """Whether minutes are good or bad, rather than events."""
         return self.kind in ("throughput", "level")
+
+    @property
+    def failures(self) -> tuple[Condition, ...]:
+        """What is so of events that fail, for rules and for running code alike."""
+        if self.bad:
+            return tuple(Condition(key, values) for key, values in self.bad)
+        return (Condition("error.type", ("", *self.forgiven), is_excluded=True),)
+
+    def takes(self, attributes: Mapping[str, str]) -> bool:
+        """Say whether what has these attributes is an event of it."""
+        return all(Condition(key, values).holds(attributes) for key, values in self.where)
+
+    def slowest(self, attributes: Mapping[str, str]) -> float:
+        """Say how much an event with these attributes may measure and be good; -inf where it is bad."""
+        if self.kind == "latency":
+            return float(self.threshold)
+        return -math.inf if all(condition.holds(attributes) for condition in self.failures) else math.inf
+
+
+def counted_events(name: str, counted: Counted = "metric") -> Indicator:
+    """Read an objective from the events that the code has counted for it.
+
+    Args:
+        name: Of the objective.
+        counted: By whom.
+    """
+    return Indicator(
+        kind="availability",
+        metric=SLO_EVENTS,
+        where=(("slo", (name,)),),
+        bad=(("outcome", ("bad",)),),
+        counted=counted,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +208,18 @@ class Objective:
     )
     minimum_events: int = MINIMUM_EVENTS
     symptoms: tuple[Symptom, ...] = ()
+
+    @property
+    def source(self) -> Indicator:
+        """What its rules read: the indicator, or the events of it that were counted at the source."""
+        return counted_events(self.name) if self.indicator.counted == "source" else self.indicator
+
+    @property
+    def boundaries(self) -> tuple[Decimal, ...]:
+        """Where buckets of its histogram must end."""
+        if self.indicator.kind != "latency":
+            return ()
+        return self.indicator.threshold, *(symptom.above for symptom in self.symptoms)
 
     @property
     def budget(self) -> Decimal:
@@ -265,8 +345,22 @@ def refuse_between_buckets(threshold: Decimal, metric: Metric) -> None:
     bounds = ",".join(f"{bound:g}" for bound in sorted((*metric.buckets, float(threshold))))
     raise Unusable(
         f"a bucket boundary of {metric.name}",
-        f"Write {neighbours}, or add it: {setting}{bounds}." if neighbours else f"Add it: {setting}{bounds}.",
+        (f"Write {neighbours}, or add it: " if neighbours else "Add it: ")
+        + f"{setting}{bounds}; an Objective in the code of the service adds it by itself.",
     )
+
+
+def refuse_beyond_buckets(threshold: Decimal, metric: Metric) -> None:
+    """Refuse a limit that no quantile of the running histogram is ever above.
+
+    Raises:
+        Unusable: It is the last bucket boundary, or beyond.
+    """
+    *lower, highest = metric.buckets
+    if threshold >= highest:
+        mend = f"Write {lower[-1]:g}, or add a higher boundary." if lower else "Add a higher boundary."
+        rule = f"below {highest:g}, the last boundary of {metric.name}: no quantile is ever above it"
+        raise Unusable(rule, mend)
 
 
 def shown_share(share: Decimal | Fraction) -> str:

@@ -1,8 +1,9 @@
-"""YAML as values that know where they stand, so that each mistake is told with its line and its mend."""
+"""Values that know where they stand, in YAML or in code, so that each mistake is told with its line."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
 from tercet.declare.parse import Unusable, shown
@@ -52,6 +53,45 @@ def compose(text: str, source: str) -> "Value":
     return Value(source, "", node)
 
 
+def say(content: object, source: str, line: int, path: str) -> "Value":
+    """Take what code says for a value of a document, so that the same rules hold for both.
+
+    Args:
+        content: Mappings, lists, texts and numbers; None is what is not there.
+        source: The file of the code.
+        line: Where it is said.
+        path: How messages call it.
+    """
+    return Value(source, path, _said(content, _Mark(line - 1)))
+
+
+@dataclass(slots=True)
+class _Mark:
+    line: int
+
+
+@dataclass(slots=True)
+class _Said:
+    """A part of what code says, as PyYAML would have it."""
+
+    value: Any
+    start_mark: Any
+    id: str = "scalar"
+    tag: str = ""
+
+
+def _said(content: object, mark: _Mark) -> _Said:
+    if isinstance(content, Mapping):
+        pairs = [(_said(key, mark), _said(each, mark)) for key, each in content.items()]
+        return _Said(pairs, mark, "mapping")
+    if isinstance(content, list | tuple | set | frozenset):
+        return _Said([_said(each, mark) for each in content], mark, "sequence")
+    if isinstance(content, float):  # Without an exponent, which nobody writes in a document.
+        return _Said(f"{Decimal(repr(float(content))):f}", mark)
+    text = "" if content is None else str(content)
+    return _Said(text, mark, tag=":str" if isinstance(content, str) else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """A value of the document.
@@ -73,12 +113,15 @@ class Value:
         """Where it begins."""
         return int(self.node.start_mark.line) + 1
 
+    @property
+    def place(self) -> str:
+        """File and line, as messages begin."""
+        return f"{self.source}:{self.line}"
+
     def refused(self, rule: str, mend: str) -> ObjectivesError:
         """Say which rule it breaks, and how to mend it."""
         name = self.path or "the document"
-        return ObjectivesError(
-            f"{self.source}:{self.line}: {name} must be {rule}, got {self._shown()}. {mend}"
-        )
+        return ObjectivesError(f"{self.place}: {name} must be {rule}, got {self._shown()}. {mend}")
 
     def _shown(self) -> str:
         if self.node.id != "scalar":
@@ -149,9 +192,7 @@ class Fields(dict[str, Value]):
         """Return a value that must be there."""
         if key not in self:
             name = f"{self.whole.path}.{key}".lstrip(".")
-            raise ObjectivesError(
-                f"{self.whole.source}:{self.whole.line}: {name} must be given, got nothing. {mend}"
-            )
+            raise ObjectivesError(f"{self.whole.place}: {name} must be given, got nothing. {mend}")
         return self[key]
 
     def read(self, key: str, parser: Callable[[str], T], default: T) -> T:

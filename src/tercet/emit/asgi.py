@@ -22,6 +22,7 @@ from tercet.emit.exchange import (
     tell_of_trouble,
 )
 from tercet.emit.metrics import ActiveCounts, build_recorder
+from tercet.emit.registry import REGISTRY, Registry
 
 #: Where a context says that its work is left out of all signals.
 EXCLUDED = create_key("tercet-excluded")
@@ -60,6 +61,7 @@ class AsgiEdge:
         end: Called when an application has ended its lifespan.
         tracer_provider: The global one when not given; likewise for the meter provider.
         meter_provider: See above.
+        registry: Knows the objectives whose events are counted.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class AsgiEdge:
         end: Callable[[], object] = lambda: None,
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
+        registry: Registry = REGISTRY,
     ) -> None:
         meter = metrics.get_meter("tercet.asgi", meter_provider=meter_provider)
         self.excluded_paths = Paths(excluded_paths)
@@ -79,7 +82,8 @@ class AsgiEdge:
         self._begin = [begin] if begin is not None else []
         self._end = end
         self.tracer = trace.get_tracer("tercet.asgi", tracer_provider=tracer_provider)
-        self.duration = build_recorder(meter, replace(HTTP_SERVER_DURATION, buckets=duration_buckets))
+        metric = replace(HTTP_SERVER_DURATION, buckets=duration_buckets)
+        self.duration = build_recorder(meter, metric, registry.objectives)
         self.active = ActiveCounts(meter, HTTP_SERVER_ACTIVE)
 
     def owns(self, scope: Scope) -> bool:

@@ -5,6 +5,7 @@ leaves out: the route found by routing, the kind of failure, the response header
 """
 
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 from opentelemetry import trace
@@ -12,11 +13,14 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.metrics import Histogram, NoOpMeterProvider
 from opentelemetry.trace import Span
 
+from tercet.declare.metric import HTTP_SERVER_DURATION
 from tercet.emit.asgi import AsgiEdge
 from tercet.emit.correlation import correlation_id, with_correlation_id
 from tercet.emit.exchange import OWNER, App, Exchange, Message, Receive, Scope, Send, disclaim
 from tercet.emit.headers import HeaderMap
 from tercet.emit.http import span_name
+from tercet.emit.ledger import Histograms
+from tercet.emit.registry import REGISTRY
 from tercet.errors import SetupError
 
 _app: ContextVar[App] = ContextVar("tercet-contrib-app")
@@ -35,6 +39,9 @@ class ContribEdge(AsgiEdge):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, meter_provider=NoOpMeterProvider())
+        # Contrib measures; what is recorded here is collected by nobody, but counted for objectives.
+        self.duration = counting = Histograms(replace(HTTP_SERVER_DURATION, buckets=()))
+        options.get("registry", REGISTRY).objectives.take(counting)
         middleware = _middleware_class()(self._inside, exclude_spans=["receive", "send"])
         middleware.duration_histogram_new = _Completed(middleware.duration_histogram_new)
         self._middleware = middleware

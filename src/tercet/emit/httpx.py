@@ -30,6 +30,7 @@ from tercet.emit.http import (
 )
 from tercet.emit.metrics import build_recorder
 from tercet.emit.propagate import propagate
+from tercet.emit.registry import REGISTRY, Registry
 from tercet.emit.traces import record_error
 
 logger = logging.getLogger("tercet")
@@ -42,6 +43,7 @@ class HttpxEdge:
         duration_buckets: Upper bounds of the request duration, in seconds.
         tracer_provider: The global one when not given; likewise for the meter provider.
         meter_provider: See above.
+        registry: Knows the objectives whose events are counted.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class HttpxEdge:
         duration_buckets: tuple[float, ...] = DURATION_BUCKETS,
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
+        registry: Registry = REGISTRY,
     ) -> None:
         self._tracer = trace.get_tracer("tercet.httpx", tracer_provider=tracer_provider)
         meter = metrics.get_meter("tercet.httpx", meter_provider=meter_provider)
-        self._duration = build_recorder(meter, replace(HTTP_CLIENT_DURATION, buckets=duration_buckets))
+        metric = replace(HTTP_CLIENT_DURATION, buckets=duration_buckets)
+        self._duration = build_recorder(meter, metric, registry.objectives)
 
     @contextmanager
     def observe(self, request: Any) -> Iterator[Callable[[Any], None]]:

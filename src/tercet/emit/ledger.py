@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator, MutableSequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableSequence
 from contextlib import suppress
 from dataclasses import replace
 from math import nan
@@ -345,6 +345,12 @@ class Sums(Ledger):
                     cell.numbers[TOTAL] += total if started_anew else step
 
 
+#: How the events of one series are counted: by what, how much is good at most, the series of good and of bad.
+Count = tuple[Sums, float, Series, Series]
+#: From the attributes of a series to how its events are counted; None where it has none.
+Watch = Callable[[Mapping[str, str]], Count | None]
+
+
 class Gauges(Ledger):
     """The ledger of a gauge: for each series the value set last, and when."""
 
@@ -364,23 +370,86 @@ class Gauges(Ledger):
 
 
 class Histograms(Ledger):
-    """The ledger of a histogram with the bounds of its declaration."""
+    """The ledger of a histogram with the bounds of its declaration, and of objectives.
+
+    What is recorded with its attribute values may be an event of objectives, too. Where it is none, that
+    costs nothing: such a series is found in the same number of steps.
+
+    Attributes:
+        watches: What counts events among its measurements.
+    """
 
     def __init__(self, metric: Metric, most_series: int = MOST_SERIES) -> None:
+        self.watches: tuple[Watch, ...] = ()
+        self._uncounted: dict[Values, Series] = {}
+        self._counts: dict[Values, tuple[Count, ...]] = {}
+        self._take_bounds(metric)
+        super().__init__(metric, most_series)
+
+    def _take_bounds(self, metric: Metric) -> None:
         self._bounds = metric.buckets
         self._exemplars = len(metric.buckets) + 1
         self._numbers = BUCKETS + self._exemplars
-        super().__init__(metric, most_series)
+
+    def _start_anew(self) -> None:
+        super()._start_anew()
+        self._uncounted = {}
+
+    def bound_at(self, bounds: Iterable[float]) -> bool:
+        """Let buckets end at these bounds, too; say whether they do: what is measured cannot be parted."""
+        with self._lock:
+            metric = self.metric.bounded_at(bounds)
+            if metric.buckets == self._bounds:
+                return True
+            if any(self._has_measured(each.cells[CUMULATIVE]) for each in self._series.values()):
+                return False
+            self.metric = metric
+            self._take_bounds(metric)
+            for values, series in self._series.items():
+                # Whoever sees the numbers in a memory that is shared shall see that they are no more.
+                series.cells[CUMULATIVE].numbers[TOTAL] = nan
+                series.cells = self._cells(values)
+            return True
+
+    def watch(self, watches: tuple[Watch, ...]) -> None:
+        """Count events among the measurements from now on."""
+        # In this order: whoever classifies meanwhile writes into what is thrown away.
+        self.watches = watches
+        self._uncounted, self._counts = {}, {}
 
     def record(self, value: float, values: Values, ids: SpanContext) -> None:
         """Record one measurement under these attribute values, taken within the span that `ids` name."""
-        self.record_to(self._series.get(values) or self.series(values), value, ids)
+        self.record_to(self._uncounted.get(values) or self._counted(value, values, ids), value, ids)
+
+    def _counted(self, value: float, values: Values, ids: SpanContext) -> Series:
+        """Find a series, and count a measurement of it for each objective of which it is an event."""
+        uncounted = self._uncounted
+        series = self.series(values)
+        # Only series that are kept are remembered, so that there are no more of them here than there.
+        if not self.count(value, values, ids) and self._series.get(values) is series:
+            uncounted[values] = series
+        return series
+
+    def count(self, value: float, values: Values, ids: SpanContext) -> bool:
+        """Count a measurement for each objective of which it is an event; say whether there is any."""
+        if not self.watches:
+            return False
+        known = self._counts
+        told = known.get(values)
+        if told is None:
+            attributes = {key: str(each) for key, each in self.metric.named(self._cleaned(values)).items()}
+            told = tuple(count for watch in self.watches if (count := watch(attributes)) is not None)
+            if self._series.get(values) is not None:
+                known[values] = told
+        for events, most, within, beyond in told:
+            events.add_to(within if value <= most else beyond, 1, ids)
+        return bool(told)
 
     def record_to(self, series: Series, value: float, ids: SpanContext) -> None:
         """Record one measurement in a series."""
-        bucket = bisect_left(self._bounds, value)
         exemplar = self._exemplar(value, ids)
         with self._lock:
+            bucket = bisect_left(self._bounds, value)
             for cell in series.cells.values():
                 numbers = cell.numbers
                 numbers[BUCKETS + bucket] += 1

@@ -9,6 +9,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
 from tercet.declare.metric import Metric, Values
+from tercet.emit.events import Objectives
 from tercet.emit.ledger import Histograms, Ledger
 
 
@@ -29,11 +30,19 @@ class TakesLedgers(Protocol):
         ...
 
 
-def build_recorder(meter: Meter, metric: Metric) -> Recorder:
-    """Make the instrument of a declared histogram: a ledger where the meter takes one, else the API's."""
+def build_recorder(meter: Meter, metric: Metric, objectives: Objectives | None = None) -> Recorder:
+    """Make the instrument of a declared histogram: a ledger where the meter takes one, else the API's.
+
+    Args:
+        meter: Of whoever measures.
+        metric: As declared.
+        objectives: Those that a ledger has buckets for, and whose events it counts.
+    """
     if isinstance(meter, TakesLedgers):
         taken = meter.take(Histograms(metric))
         if isinstance(taken, Histograms):
+            if objectives is not None:
+                objectives.take(taken)
             return taken
     return ApiRecorder(meter, metric)
 

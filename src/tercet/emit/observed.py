@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, Span
 
-from tercet.declare.metric import OPERATION_ACTIVE, OPERATION_DURATION
+from tercet.declare.metric import OPERATION_ACTIVE, OPERATION_DURATION, Values
 from tercet.emit.http import error_type
 from tercet.emit.ledger import Histograms, Ledger, Series, Sums
 from tercet.emit.registry import REGISTRY
@@ -58,10 +58,11 @@ class _Operation:
         self._success = self._series(_DURATIONS)
 
     def _series(self, ledger: Ledger, error: str | None = None) -> Series:
+        return ledger.series(self._tuple(ledger, error), is_kept=error is None)
+
+    def _tuple(self, ledger: Ledger, error: str | None) -> Values:
         values = {**self._values, "error.type": error}
-        return ledger.series(
-            tuple(values.get(key) for key in ledger.metric.attributes), is_kept=error is None
-        )
+        return tuple(values.get(key) for key in ledger.metric.attributes)
 
     @contextmanager
     def around(self) -> Iterator[Span]:
@@ -78,8 +79,11 @@ class _Operation:
             error = error_type(raised)
             raise
         finally:
+            seconds, ids = perf_counter() - started, span.get_span_context()
             series = self._success if error is None else self._series(_DURATIONS, error)
-            _DURATIONS.record_to(series, perf_counter() - started, span.get_span_context())
+            _DURATIONS.record_to(series, seconds, ids)
+            if _DURATIONS.watches:
+                _DURATIONS.count(seconds, self._tuple(_DURATIONS, error), ids)
             if os.getpid() == process:  # A child that is forked within ends what its parent has begun.
                 _ACTIVE.add_to(self._active, -1, INVALID_SPAN_CONTEXT)
 

@@ -10,7 +10,8 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from tercet.declare.metric import METRICS, METRICS_MISUSED, Metric
 from tercet.declare.names import metric_name
 from tercet.declare.pace import Pace
-from tercet.emit.ledger import OVERFLOWED, Ledger, Sums, build_ledger
+from tercet.emit.events import Objectives
+from tercet.emit.ledger import OVERFLOWED, Histograms, Ledger, Sums, build_ledger
 from tercet.emit.metrics import TakesLedgers
 from tercet.errors import MetricError
 
@@ -23,11 +24,13 @@ class Registry:
     Attributes:
         raises: Whether misuse raises, as in development, or is counted.
         misused: Measurements that broke a rule, by metric and reason.
+        objectives: What the code promises.
     """
 
     def __init__(self) -> None:
         self.raises = False
         self.misused = Sums(METRICS_MISUSED)
+        self.objectives = Objectives()
         self._meter: TakesLedgers | None = None
         self._ledgers: dict[Metric, Ledger] = {}
         self._names: dict[str, Metric] = {}
@@ -48,6 +51,8 @@ class Registry:
         ledger = self._ledgers.get(metric)
         if ledger is None:  # Not made before it is needed: a ledger stays for the life of the process.
             ledger = self._ledgers.setdefault(metric, build_ledger(metric))
+            if isinstance(ledger, Histograms):
+                self.objectives.take(ledger)
         if other is None and self._meter is not None:
             self._meter.take(ledger)
         return ledger, other
@@ -76,7 +81,8 @@ class Registry:
             )
             return
         self._meter = meter
-        for ledger in (OVERFLOWED, self.misused, *map(self._ledgers.__getitem__, self.declared())):
+        declared = map(self._ledgers.__getitem__, self.declared())
+        for ledger in (OVERFLOWED, self.misused, self.objectives.events, *declared):
             meter.take(ledger)
 
     def declared(self) -> Iterator[Metric]:

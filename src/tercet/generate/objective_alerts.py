@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tercet.declare.burn_rate import MINUTE, Severity, Window, burn_rate, duration
-from tercet.declare.metric import HTTP_SERVER_DURATION
+from tercet.declare.metric import HTTP_SERVER_DURATION, SLO_EVENTS
 from tercet.declare.names import label_name
 from tercet.declare.objective import Advice, Catalog, Objective, Symptom, shown_share
 from tercet.generate import names, rules
@@ -20,7 +20,9 @@ def objective_alerts(objective: Objective, catalog: Catalog) -> Iterator[Alert]:
     for position, symptom in enumerate(objective.symptoms):
         make = _quantile if objective.indicator.kind == "latency" else _failing
         yield make(objective, position, symptom, catalog)
-    if objective.indicator.kind == "latency":
+    if objective.indicator.counted != "metric":
+        yield _uncounted(objective, catalog)
+    elif objective.indicator.kind == "latency":
         yield _blind(objective, catalog)
 
 
@@ -161,6 +163,36 @@ def _blind(objective: Objective, catalog: Catalog) -> Alert:
             ),
         ),
         queries=(("Which buckets are there?", f"count by (le) ({buckets})"),),
+    )
+
+
+def _uncounted(objective: Objective, catalog: Catalog) -> Alert:
+    running = select(names.TARGET_INFO, *rules.of_job(objective, catalog.environment))
+    counted = select(names.series(SLO_EVENTS), *rules.of_job(objective, catalog.environment))
+    what = f"{SLO_EVENTS.name} of {objective.name}"
+    return Alert(
+        name=names.blind_alert(objective),
+        # Not by environment: what a service says of itself has one, also where its metrics have none.
+        expression=f"group({running}) unless on () group({select(names.EVENTS, *rules.of(objective))})",
+        lasting=15 * MINUTE,
+        severity="SEV-3",
+        service=objective.service.name,
+        team=objective.service.team,
+        slo=objective.name,
+        summary=f"{objective.service.name} {objective.name}: the service runs, and counts no {what}",
+        meaning=f"The service counts {what} itself, from 0 on, as soon as it runs. There is none.",
+        advice=Advice(
+            f"Nobody is told when {objective.service.name} breaks its promise on {objective.name}.",
+            (
+                "The service runs code that does not declare the objective, older or newer than these rules.",
+                "The module that declares it is not imported by the service.",
+            ),
+            (
+                "Compare the version that runs with the one that the rules were generated from.",
+                "Deploy the code that declares it, or generate the rules again without it.",
+            ),
+        ),
+        queries=(("What is counted?", f"sum by ({names.SLO}) ({counted})"),),
     )
 
 

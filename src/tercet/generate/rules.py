@@ -23,7 +23,6 @@ BUDGET_INTERVAL = 2 * MINUTE
 #: The window that is recorded from raw series, and needs no sum.
 RAW = 5 * MINUTE
 _RATES = ("availability", "throughput")
-_FAILED = label_name("error.type")
 _THIS_MONTH = 'count_values("month", month())'
 
 
@@ -47,19 +46,32 @@ def windows(objective: Objective) -> list[int]:
     return sorted({RAW, *(each for window, _ in objective.burns() for each in (window.long, window.short))})
 
 
+def source_selection(objective: Objective, environment: str) -> tuple[Match, ...]:
+    """Match the raw series in which its events are counted."""
+    return _selection(objective, objective.source, environment)
+
+
 def selection(objective: Objective, environment: str) -> tuple[Match, ...]:
-    """Match the raw series that count for an objective."""
-    matches = [equal(names.JOB, objective.service.job)]
-    if environment:
-        matches.append(equal(names.ENVIRONMENT, environment))
-    return (*matches, *_filter(objective.indicator.where))
+    """Match the raw series of its metric that count for an objective."""
+    return _selection(objective, objective.indicator, environment)
+
+
+def of_job(objective: Objective, environment: str) -> tuple[Match, ...]:
+    """Match everything that comes from its service."""
+    matches = (equal(names.JOB, objective.service.job),)
+    return (*matches, equal(names.ENVIRONMENT, environment)) if environment else matches
+
+
+def _selection(objective: Objective, indicator: Indicator, environment: str) -> tuple[Match, ...]:
+    return *of_job(objective, environment), *_filter(indicator.where)
 
 
 def bad_selection(indicator: Indicator) -> tuple[Match, ...]:
     """Match those of them that are bad, for an indicator whose events fail."""
-    if indicator.bad:
-        return _filter(indicator.bad)
-    return (none_of(_FAILED, ("", *indicator.forgiven)),)
+    return tuple(
+        (none_of if condition.is_excluded else one_of)(label_name(condition.key), condition.values)
+        for condition in indicator.failures
+    )
 
 
 def counted(indicator: Indicator) -> str:
@@ -93,7 +105,7 @@ def _recorded(objective: Objective, record: str, expression: str) -> Recording:
 def from_raw(objective: Objective, environment: str) -> Iterator[_Pair]:
     """Say what all events and the bad ones are recorded as, and from which expressions."""
     way = _Way(rate, names.EVENTS, names.BAD_EVENTS)
-    yield from _EVENTS[objective.indicator.kind](objective, environment, way)
+    yield from _EVENTS[objective.source.kind](objective, environment, way)
 
 
 def _sli(objective: Objective, environment: str) -> Iterator[_Pair]:
@@ -114,7 +126,7 @@ def _budget(objective: Objective, environment: str) -> Iterator[_Pair]:
     else:
         events, bad_events = names.COUNTED_EVENTS, names.COUNTED_BAD_EVENTS
         exactly = _Way(_counted, events, bad_events)
-        yield from _EVENTS[objective.indicator.kind](objective, environment, exactly)
+        yield from _EVENTS[objective.source.kind](objective, environment, exactly)
     selected = [select(name, *of(objective)) for name in (bad_events, events)]
     if objective.period.is_calendar:
         monthly = (names.MONTHLY_BAD_EVENTS, names.MONTHLY_EVENTS)
@@ -174,7 +186,7 @@ class _Way:
 
 
 def _failures(objective: Objective, environment: str, way: _Way) -> Iterator[_Pair]:
-    indicator, selected = objective.indicator, selection(objective, environment)
+    indicator, selected = objective.source, source_selection(objective, environment)
     yield way.events, way.of_all(select(counted(indicator), *selected))
     failed = way.of_all(select(counted(indicator), *selected, *bad_selection(indicator)))
     none_yet = f"or on ({names.ENVIRONMENT}) 0 * {select(way.events, *of(objective))}"

@@ -40,7 +40,7 @@ def _objective(objective: Objective, catalog: Catalog) -> Iterator[str]:
 
 
 def _indicator(objective: Objective, catalog: Catalog) -> Iterator[str]:
-    indicator, selected = objective.indicator, rules.selection(objective, catalog.environment)
+    indicator, selected = objective.source, rules.source_selection(objective, catalog.environment)
     if indicator.counts_minutes:
         (_, every), (_, bad) = rules.from_raw(objective, catalog.environment)
         bad_share = f"sum_over_time(sum({bad})[{_WINDOW}:1m]) / sum_over_time(sum({every})[{_WINDOW}:1m])"

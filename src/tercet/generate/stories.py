@@ -71,11 +71,10 @@ def _telemetry(*alerts: tuple[str, int]) -> _Expected:
 
 def _events(objective: Objective, catalog: Catalog) -> Iterator[Story]:
     """Tell of an objective whose events are good or bad."""
-    called, slow = f"{objective.service.name} {objective.name}", objective.indicator.kind == "latency"
-    make = _histogram if slow else _counters
+    called, slow = f"{objective.service.name} {objective.name}", objective.source.kind == "latency"
 
     def story(what: str, good: str, bad: str, alerts: list[str], *holds: tuple[str, int]) -> Story:
-        series = make(objective, catalog, good, bad)
+        series = _raw(objective, catalog, good, bad)
         return Story(f"{called}: {what}", series, _expected(objective, alerts, holds), _LENGTH)
 
     much = f"0+{max(_PER_MINUTE, objective.minimum_events)}x{_LENGTH}"
@@ -91,9 +90,12 @@ def _events(objective: Objective, catalog: Catalog) -> Iterator[Story]:
         total = round(bad / share)
         flow = f"0+{total - bad}x{_LENGTH}", f"0+{bad}x{_LENGTH}"
         yield story("a slow burn", *flow, _alerts_above(objective, Fraction(bad, total)))
-    if slow:
+    blind = _expected(objective, [names.blind_alert(objective)], ())
+    if objective.indicator.counted != "metric":
+        info = select(names.TARGET_INFO, *rules.of_job(objective, catalog.environment))
+        yield Story(f"{called}: nobody counts", ((info, f"1x{_LENGTH}"),), blind, _LENGTH)
+    elif slow:
         count = select(rules.counted(objective.indicator), *_labels(objective, catalog))
-        blind = _expected(objective, [names.blind_alert(objective)], ())
         yield Story(f"{called}: no bucket ends at the threshold", ((count, much),), blind, _LENGTH)
 
 
@@ -183,8 +185,16 @@ def _labels(objective: Objective, catalog: Catalog, chosen: Filter | None = None
     ]
 
 
+def _raw(objective: Objective, catalog: Catalog, good: str, bad: str) -> _Series:
+    """Make what events leave: buckets, or counters; and both where a symptom looks at what is counted."""
+    if objective.source.kind == "latency":
+        return _histogram(objective, catalog, good, bad)
+    looked_at = _histogram(objective, catalog, good, bad or _NOTHING) if objective.boundaries else ()
+    return *_counters(objective, catalog, good, bad), *looked_at
+
+
 def _counters(objective: Objective, catalog: Catalog, good: str, bad: str) -> _Series:
-    indicator = objective.indicator
+    indicator = objective.source
     where = dict(indicator.where)
     wrong = dict(indicator.bad) or {"error.type": ("500",)}
     key = next(iter(wrong))
@@ -202,8 +212,7 @@ def _histogram(objective: Objective, catalog: Catalog, good: str, bad: str) -> _
     """Make buckets of which the bad events are in none, and the good ones in each."""
     indicator = objective.indicator
     labels, series = _labels(objective, catalog), names.series(indicator.metric)
-    looked_at = (indicator.threshold, *(symptom.above for symptom in objective.symptoms))
-    bounds = sorted({*map(float, looked_at), indicator.metric.buckets[-1]})
+    bounds = sorted({*map(float, objective.boundaries), indicator.metric.buckets[-1]})
     within = [f"{bound:g}" for bound in bounds]
     fast, slow = (
         [(select(f"{series}_count", *labels, instance), values)]

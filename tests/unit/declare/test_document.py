@@ -97,7 +97,9 @@ def test_a_boundary_that_services_were_given_is_one():
 def test_a_histogram_without_buckets_has_no_threshold():
     """There is nothing that it could be."""
     edits = ("kind: gauge", "kind: histogram"), (LATENCY, "below: 5\n    metric: queue.size")
-    assert refusal(*edits).endswith("got 5. Add it: buckets: 5.")
+    assert refusal(*edits).endswith(
+        "got 5. Add it: buckets: 5; an Objective in the code of the service adds it by itself."
+    )
 
 
 def test_a_quantile_needs_a_boundary_above_it():

@@ -591,3 +591,18 @@ def test_files_that_go_while_they_are_looked_for_are_left_out(worker, start, dir
     start().kill()
     monkeypatch.setattr("tercet.export.workers.Other", lambda *_: (_ for _ in ()).throw(FileNotFoundError()))
     assert worker.values() == COUNTED
+
+
+def test_a_histogram_that_gets_a_boundary_is_seen_with_it(worker, start):
+    """An objective is declared when the series is shared already: what it was is no more, for any worker."""
+
+    def measure(each):
+        histogram = each.take(WAITED)
+        histogram.series(("mail",), is_kept=True)
+        is_bound = histogram.bound_at([0.3])
+        histogram.record(0.25, ("mail",), INVALID_SPAN_CONTEXT)
+        return is_bound and each.reader.publish()
+
+    start(measure), measure(worker)
+    buckets = {key[2]: n for key, n in worker.values().items() if key[0] == "waited_seconds_bucket"}
+    assert buckets == {"0.1": 0, "0.3": 2, "1.0": 2, "+Inf": 2}
