@@ -81,9 +81,12 @@ def test_traced_of_the_readme_knows_its_id() -> None:
     assert re.fullmatch(r"ID [0-9a-f]{32}", printed[-1])
 
 
-@pytest.mark.parametrize("code", [*blocks("docs/quickstart.md"), *blocks("docs/usage.md")])
+PAGES = ("docs/quickstart.md", "docs/usage.md", "docs/objectives.md")
+
+
+@pytest.mark.parametrize("code", [block for page in PAGES for block in blocks(page)])
 def test_each_block_of_the_docs_runs(code: str) -> None:
-    """A block of the quickstart, or of the page on usage, runs as it stands."""
+    """A block of the quickstart, or of a page that explains one thing, runs as it stands."""
     run(code)
 
 
@@ -113,6 +116,18 @@ def test_the_metrics_of_the_readme_are_scraped_under_the_names_it_says() -> None
         'tercet_operation_active{operation="place order"} 0',
         'tercet_operation_duration_seconds_count{operation="place order"} 1',
     } <= {line.removeprefix("BODY ").removesuffix(".0") for line in printed}
+
+
+def test_the_promises_of_the_readme_are_counted_from_zero_on() -> None:
+    """Before anybody has asked for anything."""
+    setup = "from tercet import metrics_app, setup_observability\nsetup_observability('shop')\n"
+    printed = run(setup + "app = metrics_app()\n" + blocks("README.md")[3] + _ASK.replace("PATH", '"/"'))
+    counted = {line.removesuffix(".0") for line in printed if line.startswith("slo_events_total")}
+    assert counted == {
+        f'slo_events_total{{outcome="{outcome}",slo="{slo}"}} 0'
+        for slo in ("checkout", "checkout-fast")
+        for outcome in ("good", "bad")
+    }
 
 
 def test_what_the_page_about_metrics_shows_runs() -> None:
