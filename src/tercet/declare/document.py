@@ -309,9 +309,10 @@ def _objectives(top: Fields, known: _Known) -> tuple[Objective, ...]:
 
 def _written(top: Fields, known: _Known) -> Iterator[Fields]:
     """Walk through what the document promises; nothing where all of it is in code."""
-    if "objectives" in top or not known.promises:
-        for item in top.needed("objectives", "Write one, or name the code that has some: --module.").some():
-            yield item.fields(*_OBJECTIVE)
+    items = top.items_of("objectives")
+    if not items and not known.promises:
+        items = top.needed("objectives", "Write one, or name the code that has some: --module.").some()
+    yield from (item.fields(*_OBJECTIVE) for item in items)
 
 
 def _promised(known: _Known) -> Iterator[Fields]:

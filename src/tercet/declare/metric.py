@@ -239,6 +239,7 @@ SLO_EVENTS = Metric(
     "{event}",
     "Events of the objectives that code declares, each counted as good or bad where it happened.",
     attributes=("slo", "outcome"),
+    limit=10_000,  # As many as the code has, whatever the limit of others: no promise shares its counts.
 )
 
 # How the telemetry itself is doing; `signal` is traces, metrics or logs.

@@ -31,37 +31,38 @@ class Objectives:
         self._promises: dict[tuple[str, str], Promise] = {}
         self._histograms: list[Histograms] = []
         self._service: str | None = None
-        self._told: set[str] = set()
 
     def __iter__(self) -> Iterator["Promise"]:
         return iter(list(self._promises.values()))
 
     def add(self, promise: "Promise") -> None:
-        """Keep a promise from now on.
+        """Keep a promise from now on; the same one again, as of code that is imported twice, is one.
 
         Raises:
-            ObjectivesError: Another one has its name; the same code may be imported twice.
+            ObjectivesError: Another one has its name.
         """
-        key = promise.service, promise.objective.name
-        known = self._promises.setdefault(key, promise)
-        if known.said.place != promise.said.place:
+        known = self._promises.setdefault((promise.service, promise.objective.name), promise)
+        if known is promise:
+            self._begin(promise)
+        elif known.objective != promise.objective:
             raise ObjectivesError(
                 f"{promise.said.place}: {promise.said.path}.name must be unique, and {known.said.place} has "
                 f"it, got {promise.objective.name!r}. Give it another name, or remove one of the two."
             )
-        self._promises[key] = promise
-        self._begin()
 
     def take(self, histogram: Histograms) -> None:
         """Give a histogram the buckets that objectives need, and count their events in it."""
         if histogram not in self._histograms:
             self._histograms.append(histogram)
-            self._begin_in(histogram)
+            for promise in self:
+                self._begin_in(histogram, promise)
 
     def bind(self, service: str) -> None:
         """Take note of which service this process is: it keeps no promise of another one."""
+        waiting = [promise for promise in self if not self._is_own(promise)]
         self._service = service
-        self._begin()
+        for promise in waiting:
+            self._begin(promise)
 
     def tell(self, promise: "Promise", outcome: str, amount: int, ids: SpanContext) -> None:
         """Count events of which the code knows whether they are good."""
@@ -72,35 +73,27 @@ class Objectives:
         """Say whether this process keeps a promise; one that names its service waits until ours is known."""
         return promise.service in ("", self._service)
 
-    def _begin(self) -> None:
-        for promise in filter(self._is_own, self):
-            if promise.objective.indicator.counted != "metric":
-                for outcome in ("good", "bad"):
-                    self._outcome(promise, outcome)
+    def _begin(self, promise: "Promise") -> None:
+        if self._is_own(promise) and promise.objective.indicator.counted == "calls":
+            for outcome in ("good", "bad"):
+                self._outcome(promise, outcome)
         for histogram in self._histograms:
-            self._begin_in(histogram)
+            self._begin_in(histogram, promise)
 
-    def _begin_in(self, histogram: Histograms) -> None:
-        own = [
-            promise
-            for promise in filter(self._is_own, self)
-            if promise.objective.indicator.metric.name == histogram.metric.name
-        ]
-        for promise in own:
-            is_bound = histogram.bound_at(map(float, promise.objective.boundaries))
-            if not is_bound and promise.said.place not in self._told:
-                self._told.add(promise.said.place)
-                _logger.warning(
-                    "%s: %s must be declared before %s measures anything; its buckets stay as they are.",
-                    promise.said.place,
-                    promise.said.path,
-                    histogram.metric.name,
-                )
-        watches = tuple(
-            self._watch(promise) for promise in own if promise.objective.indicator.counted == "source"
-        )
-        if watches or histogram.watches:
-            histogram.watch(watches)
+    def _begin_in(self, histogram: Histograms, promise: "Promise") -> None:
+        objective, name = promise.objective, histogram.metric.name
+        if objective.indicator.metric.name != name or not self._is_own(promise):
+            return
+        if not histogram.bound_at(map(float, objective.boundaries)):
+            _logger.warning(
+                "%s: %s must be declared before %s measures anything; its buckets stay as they are.",
+                promise.said.place,
+                promise.said.path,
+                name,
+            )
+        # Nothing is there, not even zeros, where nobody measures: an alert tells of that.
+        if objective.indicator.counted == "source":
+            histogram.watch((*histogram.watches, self._watch(promise)))
 
     def _watch(self, promise: "Promise") -> Watch:
         indicator = promise.objective.indicator

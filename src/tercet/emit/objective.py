@@ -1,8 +1,8 @@
 """Objectives beside the code that keeps them: `Objective`."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -164,5 +164,6 @@ def _name_of(metric: str | Declared | None) -> str | None:
 
 def _shown(file: str) -> str:
     """Name a file of the code as people do who stand in its project."""
-    path = Path(file)
-    return str(path.relative_to(os.getcwd())) if path.is_relative_to(os.getcwd()) else file
+    with suppress(OSError, ValueError):  # It is elsewhere, or there is no place to stand in any more.
+        return str(Path(file).relative_to(Path.cwd()))
+    return file

@@ -271,7 +271,7 @@ def test_calls_count_what_only_the_code_knows(registry, reader, promise):
     stock.good(), stock.bad(2)
     assert (repr(stock), events(reader, "stock")) == ("<Objective stock>", (1, 2))
     checkout.bad(), stock.good(-1), stock.good(0.5)
-    assert events(reader) == (0, 0)
+    assert (events(reader), events(reader, "stock")) == ((None, None), (1, 2))
     assert collected(reader)["tercet.metrics.misused"] == {(EVENTS, "not_by_calls"): 3}
     registry.raises = True
     with pytest.raises(MetricError, match=r"bad\(\) must be called .+ counted by source\. Write counted="):
@@ -323,16 +323,17 @@ def serve_through(edge, status):
 
 def test_an_objective_of_another_service_is_not_counted_here(edge, reader, registry, promise):
     """A module may declare those of all services; which one this is, is known from the set-up on."""
-    ours, theirs = promise(service="shop"), promise("theirs", service="bank", counted="calls", where=None)
+    promise(service="shop")
+    theirs = promise("theirs", service="bank", counted="calls", where=None)
     assert EVENTS not in collected(reader)
     registry.objectives.bind("shop")
-    ours, theirs.bad()
+    theirs.bad()
     record(edge, 0.1)
     assert collected(reader)[EVENTS] == {("checkout", "good"): 1, ("checkout", "bad"): 0}
 
 
 def test_two_objectives_of_one_name_are_refused(registry, promise):
-    """Both places are named; the same code twice is the same objective."""
+    """Both places are named; the same one twice is one."""
 
     def again():
         return promise("twice", below=2, kind="latency")
@@ -342,6 +343,14 @@ def test_two_objectives_of_one_name_are_refused(registry, promise):
     told = rf"{place}: Objective\('twice'\)\.name must be unique, and .+{place} has it, got 'twice'"
     with pytest.raises(ObjectivesError, match=told):
         Objective("twice", kind="availability", target=0.99, registry=registry)
+
+
+def test_where_nobody_measures_nothing_is_there(registry, promise):
+    """Not even zeros, which would look like a promise that is kept: the alert on that can fire."""
+    promise(), promise("stock", counted="calls", where=None)
+    reader = InMemoryMetricReader()
+    registry.bind(provided(reader).get_meter("t"), raises=False)
+    assert set(collected(reader)[EVENTS]) == {("stock", "good"), ("stock", "bad")}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks nothing")

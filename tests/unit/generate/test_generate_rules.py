@@ -101,6 +101,26 @@ def test_raw_series_are_read_an_hour_back_and_no_further(files):
             assert name.startswith("slo:") or window in ("5m", "1h"), rule
 
 
+def test_what_is_counted_at_the_source_is_read_from_there(files):
+    """Two series an objective; a symptom looks at the histogram all the same, and silence is told of."""
+    expressions = {
+        rule["record"]: rule["expr"]
+        for rule in rules(files, "record")
+        if rule["labels"] == {"service": "bank", "slo": "counted-fast"}
+    }
+    rate = (
+        'sum by (deployment_environment_name) (rate(slo_events_total{job="bank",%sslo="counted-fast"%s}[5m]))'
+    )
+    environment = 'deployment_environment_name="prod",'
+    assert expressions["slo:events:rate5m"] == rate % (environment, "")
+    assert expressions["slo:bad_events:rate5m"].startswith(rate % (environment, ',outcome="bad"'))
+    assert "histogram_quantile(0.99" in named(files, "BankCountedFastHigh")["expr"]
+    assert named(files, "BankCountedFastBlind")["expr"] == (
+        'group(target_info{job="bank",deployment_environment_name="prod"}) '
+        'unless on () group(slo:events:rate5m{service="bank",slo="counted-fast"})'
+    )
+
+
 def test_values_stay_in_their_quotes(files):
     """Whatever they hold."""
     (bad,) = [
