@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     from tercet.generate.files import check_files, write_files
     from tercet.generate.tree import render_tree
 
-    settings = Settings.load(os.environ)
     declared, promises = said_by(arguments.module) if arguments.module else ((), ())
     source, out = arguments.objectives, arguments.out or arguments.objectives.parent / "generated"
-    catalog = load_catalog(source, _of_the_service(settings), declared, promises)
+    catalog = load_catalog(source, _settings(arguments.module), declared, promises)
     files = render_tree(catalog, for_sloth=arguments.sloth)
     difference = (check_files if arguments.check else write_files)(out, files)
     if arguments.json:
@@ -54,13 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
     return int(arguments.check and bool(difference))
 
 
-def _of_the_service(settings: Settings) -> Settings:
-    """Name the service as its code does, where it sets itself up."""
+def _settings(module: str | None) -> Settings:
+    """Load the settings; those of code that sets itself up are what it says."""
     from tercet.configure.setup import current
 
-    handle = current()
-    named = handle.settings.service_name if handle is not None else ""
-    return replace(settings, service_name=named) if named else settings
+    handle = current() if module else None
+    return Settings.load(os.environ) if handle is None else handle.settings
 
 
 def _tell(difference: "Difference", is_check: bool) -> None:

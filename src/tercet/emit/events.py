@@ -1,12 +1,14 @@
 """Objectives of running code: their buckets, and their events, counted as good or bad where they happen."""
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import SpanContext
 
 from tercet.declare.metric import SLO_EVENTS
+from tercet.emit.forks import in_children
 from tercet.emit.ledger import Count, Histograms, Series, Sums, Watch
 from tercet.errors import ObjectivesError
 
@@ -31,6 +33,12 @@ class Objectives:
         self._promises: dict[tuple[str, str], Promise] = {}
         self._histograms: list[Histograms] = []
         self._service: str | None = None
+        self._free()
+        in_children(self._free)
+
+    def _free(self) -> None:
+        # A histogram and a promise that come at once must meet once.
+        self._meeting = threading.RLock()
 
     def __iter__(self) -> Iterator["Promise"]:
         return iter(list(self._promises.values()))
@@ -41,10 +49,11 @@ class Objectives:
         Raises:
             ObjectivesError: Another one has its name.
         """
-        known = self._promises.setdefault((promise.service, promise.objective.name), promise)
-        if known is promise:
-            self._begin(promise)
-        elif known.objective != promise.objective:
+        with self._meeting:
+            known = self._promises.setdefault((promise.service, promise.objective.name), promise)
+            if known is promise:
+                self._begin(promise)
+        if known.objective != promise.objective:
             raise ObjectivesError(
                 f"{promise.said.place}: {promise.said.path}.name must be unique, and {known.said.place} has "
                 f"it, got {promise.objective.name!r}. Give it another name, or remove one of the two."
@@ -52,17 +61,19 @@ class Objectives:
 
     def take(self, histogram: Histograms) -> None:
         """Give a histogram the buckets that objectives need, and count their events in it."""
-        if histogram not in self._histograms:
-            self._histograms.append(histogram)
-            for promise in self:
-                self._begin_in(histogram, promise)
+        with self._meeting:
+            if histogram not in self._histograms:
+                self._histograms.append(histogram)
+                for promise in self:
+                    self._begin_in(histogram, promise)
 
     def bind(self, service: str) -> None:
         """Take note of which service this process is: it keeps no promise of another one."""
-        waiting = [promise for promise in self if not self._is_own(promise)]
-        self._service = service
-        for promise in waiting:
-            self._begin(promise)
+        with self._meeting:
+            waiting = [promise for promise in self if not self._is_own(promise)]
+            self._service = service
+            for promise in waiting:
+                self._begin(promise)
 
     def tell(self, promise: "Promise", outcome: str, amount: int, ids: SpanContext) -> None:
         """Count events of which the code knows whether they are good."""
@@ -93,7 +104,7 @@ class Objectives:
             )
         # Nothing is there, not even zeros, where nobody measures: an alert tells of that.
         if objective.indicator.counted == "source":
-            histogram.watch((*histogram.watches, self._watch(promise)))
+            histogram.watch(self._watch(promise))
 
     def _watch(self, promise: "Promise") -> Watch:
         indicator = promise.objective.indicator

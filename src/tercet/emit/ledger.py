@@ -411,10 +411,10 @@ class Histograms(Ledger):
                 series.cells = self._cells(values)
             return True
 
-    def watch(self, watches: tuple[Watch, ...]) -> None:
-        """Count events among the measurements from now on."""
+    def watch(self, watch: Watch) -> None:
+        """Count more events among the measurements from now on."""
         # In this order: whoever classifies meanwhile writes into what is thrown away.
-        self.watches = watches
+        self.watches = (*self.watches, watch)
         self._uncounted, self._counts = {}, {}
 
     def record(self, value: float, values: Values, ids: SpanContext) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tercet.cli.main import main
+from tercet.emit.registry import REGISTRY
 
 EVERY_KIND = Path(__file__).parents[1] / "generate" / "every_kind.yaml"
 
@@ -70,6 +71,37 @@ def test_metrics_of_the_code_are_known(document, capsys, monkeypatch):
     code = f"from tercet import Counter\n{declaration}\n"
     (document.parent / "promising_shop.py").write_text(code, "utf-8")
     assert run(capsys, document, "--module", "promising_shop")[0] == 0
+
+
+def test_objectives_of_the_code_are_generated_as_well(document, capsys, monkeypatch):
+    """Beside those of the document; one that is in both is told with both places."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(REGISTRY.objectives, "_promises", {})
+    promise = (
+        'Objective("%s", kind="latency", target="99%%", below="123ms", service="bank", counted="metric")\n'
+    )
+    (document.parent / "promising_bank.py").write_text(
+        "from tercet import Objective\n" + promise % "quick", "utf-8"
+    )
+    assert run(capsys, document, "--module", "promising_bank")[0] == 0
+    rules = (document.parent / "generated" / "rules" / "bank.yaml").read_text("utf-8")
+    assert 'http_server_request_duration_seconds_bucket{job="bank",' in rules
+    assert 'le="0.123"' in rules
+    (document.parent / "promising_twice.py").write_text(
+        "from tercet import Objective\n\n" + promise % "calls", "utf-8"
+    )
+    code, _, err = run(capsys, document, "--module", "promising_twice")
+    place = next(
+        number
+        for number, line in enumerate(document.read_text("utf-8").splitlines(), 1)
+        if "name: calls" in line
+    )
+    assert code == 2
+    assert (
+        "promising_twice.py:3: Objective('calls').name must be unique in bank, which has it at "
+        f"objectives.yaml:{place}, got 'calls'. Give it another name."
+    ) in err
 
 
 def test_a_wrong_document_has_its_exit_code(document, capsys):

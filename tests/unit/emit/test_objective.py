@@ -28,7 +28,7 @@ from tercet.emit import asgi, starlette
 from tercet.emit.asgi import AsgiEdge
 from tercet.emit.contrib import ContribEdge
 from tercet.emit.exchange import OWNER
-from tercet.emit.registry import Registry
+from tercet.emit.registry import REGISTRY, Registry
 from tercet.errors import MetricError, ObjectivesError
 from tercet.export.metered import LeanMeterProvider
 from tercet.generate import rules
@@ -278,8 +278,9 @@ def test_calls_count_what_only_the_code_knows(registry, reader, promise):
         checkout.bad()
 
 
-def test_what_is_observed_is_counted_too(seen):
+def test_what_is_observed_is_counted_too(seen, monkeypatch):
     """Where `@observed` measures it, in the registry of the process."""
+    monkeypatch.setattr(REGISTRY.objectives, "_promises", {})
     Objective(
         "observed-jobs",
         kind="availability",
