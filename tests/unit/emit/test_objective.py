@@ -346,6 +346,16 @@ def test_two_objectives_of_one_name_are_refused(registry, promise):
         Objective("twice", kind="availability", target=0.99, registry=registry)
 
 
+def test_code_outside_the_working_directory_is_named_in_full(promise, tmp_path, monkeypatch):
+    """Also where that directory is gone."""
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    with pytest.raises(
+        ObjectivesError, match=rf"^{re.escape(__file__)}:\d+: Objective\('checkout'\)\.target"
+    ):
+        promise(target=99)
+
+
 def test_where_nobody_measures_nothing_is_there(registry, promise):
     """Not even zeros, which would look like a promise that is kept: the alert on that can fire."""
     promise(), promise("stock", counted="calls", where=None)
@@ -398,6 +408,15 @@ def test_an_edge_takes_the_bounds_that_are_there(registry, reader, promise):
     promise(kind="latency", below="300ms")
     record(AsgiEdge(meter_provider=reader.provider, registry=registry), 0.1)
     assert 0.3 in bounds(reader)[0]
+
+
+def test_two_edges_of_one_provider_count_each_request_once(registry, reader, promise):
+    """They have one histogram."""
+    edges = [AsgiEdge(meter_provider=reader.provider, registry=registry) for _ in range(2)]
+    promise()
+    for edge in edges:
+        serve(edge)
+    assert events(reader) == (2, 0)
 
 
 @pytest.mark.parametrize("is_first", [True, False])
