@@ -276,11 +276,11 @@ class _Known:
         metrics = dict(self.metrics)
         for promise in self.promises:
             metric = metrics[promise.objective.indicator.metric.name]
-            if (promise.service or self.settings.service_name) == service and self._is_ours(metric):
+            if (promise.service or self.settings.service_name) == service and self.can_force(metric):
                 metrics[metric.name] = metric.bounded_at(map(float, promise.objective.boundaries))
         return metrics
 
-    def _is_ours(self, metric: Metric) -> bool:
+    def can_force(self, metric: Metric) -> bool:
         """Say whether it is measured in buckets that a promise can part, and not in those of a view."""
         if metric.name.startswith("http."):
             return self.settings.http_edges == "tercet"
@@ -299,7 +299,7 @@ def _objectives(top: Fields, known: _Known) -> tuple[Objective, ...]:
         if "runbook" not in fields and (runbook := runbooks[key]) is not None:
             fields["runbook"] = runbook
         objective = _objective(top, fields, known.services[key], metrics[key])
-        _refuse_between_buckets(fields, objective)
+        _refuse_unmeasurable(fields, objective, can_be_forced=known.can_force(objective.indicator.metric))
         place = places.setdefault((key, objective.name), fields.whole.place)
         if (key, objective.name) in objectives:
             raise fields["name"].refused(f"unique in {key}, which has it at {place}", "Give it another name.")
@@ -381,25 +381,21 @@ def _objective(top: Fields, fields: Fields, service: Service, metrics: Mapping[s
     return objective
 
 
-def _refuse_between_buckets(fields: Fields, objective: Objective) -> None:
+def _refuse_unmeasurable(fields: Fields, objective: Objective, *, can_be_forced: bool) -> None:
     """Refuse what the buckets of the running histogram cannot tell."""
-    metric = objective.indicator.metric
-    if objective.indicator.kind == "latency" and objective.indicator.counted == "metric":
-        _hold(fields["below"], refuse_between_buckets, objective.indicator.threshold, metric)
-    if objective.indicator.kind == "latency":
-        for item, symptom in zip(fields.items_of("symptoms"), objective.symptoms, strict=True):
-            above = item.fields()["above"]
-            _hold(above, refuse_between_buckets, symptom.above, metric)
-            _hold(above, refuse_beyond_buckets, symptom.above, metric)
-
-
-def _hold(
-    value: Value, refuse: Callable[[Decimal, Metric], None], threshold: Decimal, metric: Metric
-) -> None:
-    try:
-        refuse(threshold, metric)
-    except Unusable as unusable:
-        raise value.refused(unusable.rule, unusable.mend) from None
+    indicator = objective.indicator
+    if indicator.kind != "latency":
+        return
+    said = [item.fields()["above"] for item in fields.items_of("symptoms")]
+    limits = [(value, symptom.above) for value, symptom in zip(said, objective.symptoms, strict=True)]
+    threshold = [(fields["below"], indicator.threshold)] if indicator.counted == "metric" else []
+    for value, limit in (*threshold, *limits):
+        try:
+            refuse_between_buckets(limit, indicator.metric, can_be_forced=can_be_forced)
+            if value in said:
+                refuse_beyond_buckets(limit, indicator.metric)
+        except Unusable as unusable:
+            raise value.refused(unusable.rule, unusable.mend) from None
 
 
 def _indicator(fields: Fields, called: str, metrics: Mapping[str, Metric]) -> Indicator:

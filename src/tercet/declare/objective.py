@@ -330,8 +330,13 @@ def refuse_too_many(objective: Objective) -> None:
             raise Unusable(rule, "Lower it, or turn that pace off.")
 
 
-def refuse_between_buckets(threshold: Decimal, metric: Metric) -> None:
+def refuse_between_buckets(threshold: Decimal, metric: Metric, *, can_be_forced: bool) -> None:
     """Refuse a threshold that the running histogram cannot tell from its neighbours.
+
+    Args:
+        threshold: In the metric's unit.
+        metric: With the buckets that run.
+        can_be_forced: Whether an objective in code would give it the boundary.
 
     Raises:
         Unusable: It is no bucket boundary.
@@ -346,7 +351,8 @@ def refuse_between_buckets(threshold: Decimal, metric: Metric) -> None:
     raise Unusable(
         f"a bucket boundary of {metric.name}",
         (f"Write {neighbours}, or add it: " if neighbours else "Add it: ")
-        + f"{setting}{bounds}; an Objective in the code of the service adds it by itself.",
+        + f"{setting}{bounds}"
+        + ("; an Objective in the code of the service adds it by itself." if can_be_forced else "."),
     )
 
 

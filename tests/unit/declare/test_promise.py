@@ -161,7 +161,11 @@ def test_a_declared_histogram_gets_the_boundary():
 def test_where_no_boundary_can_be_forced_it_is_refused():
     """Contrib measures in the buckets of a view; and what the process measures of itself has its own."""
     in_view = promised(**FAST, counted="metric")
-    assert "must be a bucket boundary" in refusal(merged, in_view, http_edges="contrib")
+    told = refusal(merged, in_view, http_edges="contrib")
+    assert told.startswith("shop/app.py:14: Objective('fast').below must be a bucket boundary of http.server")
+    assert told.endswith(
+        "or add it: TERCET_DURATION_BUCKETS=0.005,0.01,0.025,0.05,0.1,0.25,0.3,0.5,1,2.5,5,10."
+    )
     usage = promised(**FAST, metric="tercet.export.duration")
     assert "must be a bucket boundary of tercet.export.duration" in refusal(merged, usage)
     exact = promised(**FAST)
