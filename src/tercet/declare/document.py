@@ -286,6 +286,10 @@ class _Known:
             return self.settings.http_edges == "tercet"
         return metric.name in SOURCES or metric not in (*METRICS, *USAGE)
 
+    def counts(self, metric: Metric) -> bool:
+        """Say whether services count events of a metric where they measure it."""
+        return self.settings.http_edges != "off" or not metric.name.startswith("http.")
+
 
 def _objectives(top: Fields, known: _Known) -> tuple[Objective, ...]:
     runbooks = {key: value.fields().get("runbook") for key, value in top["services"].fields().items()}
@@ -299,7 +303,7 @@ def _objectives(top: Fields, known: _Known) -> tuple[Objective, ...]:
         if "runbook" not in fields and (runbook := runbooks[key]) is not None:
             fields["runbook"] = runbook
         objective = _objective(top, fields, known.services[key], metrics[key])
-        _refuse_unmeasurable(fields, objective, can_be_forced=known.can_force(objective.indicator.metric))
+        _refuse_unmeasurable(fields, objective, known)
         place = places.setdefault((key, objective.name), fields.whole.place)
         if (key, objective.name) in objectives:
             raise fields["name"].refused(f"unique in {key}, which has it at {place}", "Give it another name.")
@@ -381,9 +385,11 @@ def _objective(top: Fields, fields: Fields, service: Service, metrics: Mapping[s
     return objective
 
 
-def _refuse_unmeasurable(fields: Fields, objective: Objective, *, can_be_forced: bool) -> None:
-    """Refuse what the buckets of the running histogram cannot tell."""
-    indicator = objective.indicator
+def _refuse_unmeasurable(fields: Fields, objective: Objective, known: _Known) -> None:
+    """Refuse what nobody counts, and what the buckets of the running histogram cannot tell."""
+    indicator, can_be_forced = objective.indicator, known.can_force(objective.indicator.metric)
+    if indicator.counted == "source" and not known.counts(indicator.metric):
+        raise fields["counted"].refused("metric while http_edges is off", "Write metric: nobody else counts.")
     if indicator.kind != "latency":
         return
     said = [item.fields()["above"] for item in fields.items_of("symptoms")]

@@ -166,6 +166,8 @@ def test_where_no_boundary_can_be_forced_it_is_refused():
     assert told.endswith(
         "or add it: TERCET_DURATION_BUCKETS=0.005,0.01,0.025,0.05,0.1,0.25,0.3,0.5,1,2.5,5,10."
     )
+    told = refusal(merged, promised(**CHECKOUT), http_edges="off")
+    assert "Objective('checkout').counted must be metric while http_edges is off, got 'source'" in told
     usage = promised(**FAST, metric="tercet.export.duration")
     assert "must be a bucket boundary of tercet.export.duration" in refusal(merged, usage)
     exact = promised(**FAST)
