@@ -17,8 +17,7 @@ from receiver import Receiver
 from service import PATIENCE, Service, serve
 from test_workers import RUN, Environs, environ, scrape, until
 
-WORKERS = 2
-UVICORN = ("uvicorn", "shop_promising:app", "--port", "{port}", "--workers", str(WORKERS))
+UVICORN = ("uvicorn", "shop_promising:app", "--port", "{port}", "--workers", "2")
 DOORS = {"in code": (sys.executable, "-m", *UVICORN), "tercet run": (*RUN, *UVICORN)}
 #: How requests go, as callers say it: status (0 raises), and seconds.
 REQUESTS = [(200, 0.0), (404, 0.0), (409, 0.0), (500, 0.0), (503, 0.0), (0, 0.0), (200, 0.35)]
@@ -34,7 +33,7 @@ class Load:
         self._service = service
         self._counting = threading.Lock()
         self.asked: Counter[tuple[int, float]] = Counter()
-        self.others = 0
+        self.others = self.answered_by = 0
 
     def ask(self, times: int) -> None:
         """Place orders of each kind, from two threads."""
@@ -54,17 +53,16 @@ class Load:
         for thread in threads:
             thread.join()
 
-    def workers(self) -> set[int]:
-        """Find out who answers."""
-        found: set[int] = set()
+    def worker(self, but: set[int]) -> int:
+        """Ask until a worker answers that is none of these."""
 
         def look() -> bool:
-            found.add(int(self._service.get("/who").text))
+            self.answered_by = int(self._service.get("/who").text)
             self.others += 1
-            return len(found) == WORKERS
+            return self.answered_by not in but
 
         until(look, self._service.said)
-        return found
+        return self.answered_by
 
     def placed(self, *statuses: int) -> int:
         """Count the orders that ended so; all when none is named."""
@@ -111,12 +109,14 @@ def test_each_event_is_counted_though_workers_are_killed(door: str, environ: Env
         load, metrics = Load(service), f"{service.url}/metrics"
         zeros = dict.fromkeys((*expected(load), ("fast", "good"), ("fast", "bad")), 0.0)
         assert set(events(metrics)) == set(zeros)
-        for _ in range(2):
-            victim = load.workers().pop()
-            load.ask(3)
+        killed: set[int] = set()
+        for _ in range(3):
+            load.ask(2)
+            victim = load.worker(but=killed)
             told(metrics, load)
             os.kill(victim, signal.SIGKILL)
-            load.workers()
+            killed.add(victim)
+            load.worker(but=killed)
             load.ask(1)
             found = told(metrics, load)
             assert {key: found[key] for key in expected(load)} == expected(load), service.said()
@@ -143,7 +143,6 @@ def test_over_otlp_each_event_is_counted_too(environ: Environs, apps: Path, rece
     """By all workers together, with both series there from the beginning."""
     with serve(DOORS["tercet run"], environ(), apps) as service:
         load = Load(service)
-        load.workers()
         load.ask(3)
 
         def arrived() -> bool:
