@@ -16,6 +16,7 @@ from service import LOOPBACK, PATIENCE, Service, free_port, started
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
+ROUTES = CONFIGS / "generated" / "alertmanager.yaml"
 
 _POLL = 0.1
 
@@ -247,9 +248,9 @@ def running_log_store(find: Find, folder: Path) -> Iterator[LogStore]:
 
 
 @contextmanager
-def running_alertmanager(find: Find, folder: Path) -> Iterator[Service]:
-    """Run configs/generated/alertmanager.yaml."""
-    config = f"--config.file={CONFIGS / 'generated' / 'alertmanager.yaml'}"
+def running_alertmanager(find: Find, folder: Path, routes: Path = ROUTES) -> Iterator[Service]:
+    """Run configs/generated/alertmanager.yaml, or what was made of it."""
+    config = f"--config.file={routes}"
     listens = [f"--web.listen-address={LOOPBACK}:{{port}}", "--cluster.listen-address="]
     command = [find("alertmanager"), config, f"--storage.path={folder}", *listens]
     with _ready("alertmanager", command, folder, {}) as service:
