@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from tercet.demo.catalog import WEBHOOK_PORT
 from tercet.demo.faults import FAULTS
 
 ROOT = Path(__file__).parents[2]
@@ -21,3 +22,10 @@ def test_every_alert_that_is_promised_has_a_runbook():
 
     assert alerts <= runbooks
     assert len(alerts) == len(FAULTS) + 1
+
+
+def test_the_demo_leaves_the_port_of_tickets_alone():
+    """Whoever listens there gets what Alertmanager sends."""
+    document = (ROOT / "configs" / "objectives.yaml").read_text("utf-8")
+
+    assert set(re.findall(r"http://localhost:(81\d\d)/", document)) == {str(WEBHOOK_PORT)}

@@ -16,5 +16,8 @@ PORTS = {GATEWAY: 8101, AUTH: 8102, ORDERS: 8103, PAYMENTS: 8104, NOTIFICATION: 
 
 RECEIVER_PORT = 4318
 
+#: Where configs/objectives.yaml sends tickets and signs of life: a service there would count them.
+WEBHOOK_PORT = 8106
+
 #: The `deployment.environment.name` of a demo that is not told another.
 ENVIRONMENT = "demo"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from tercet.demo.catalog import ENVIRONMENT, GATEWAY, PORTS, RECEIVER, RECEIVER_PORT
+from tercet.demo.catalog import ENVIRONMENT, GATEWAY, PORTS, RECEIVER, RECEIVER_PORT, WEBHOOK_PORT
 from tercet.demo.ports import DemoError, Tell, hold, listen, listening, port_of, url_of
 from tercet.demo.road import Road
 from tercet.demo.sabotage import Sabotage
@@ -200,7 +200,8 @@ async def running_fleet(surroundings: Surroundings, tell: Tell) -> AsyncIterator
         DemoError: There are no free ports, or the collector cannot be taken away as was asked for.
     """
     otlp = surroundings.otlp
-    listeners = listen(PORTS if otlp else {RECEIVER: RECEIVER_PORT, **PORTS}, tell)
+    ports = PORTS if otlp else {RECEIVER: RECEIVER_PORT, **PORTS}
+    listeners = listen(ports, tell, [WEBHOOK_PORT])
     urls = {name: url_of(port_of(listener)) for name, listener in listeners.items()}
     surroundings.marks.mkdir()
     fleet = Fleet()

@@ -2,7 +2,7 @@
 
 import itertools
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from tercet.errors import TercetError
 
@@ -15,13 +15,20 @@ class DemoError(TercetError):
     """Say why the demo failed."""
 
 
-def listen(preferred: Mapping[str, int], tell: Tell) -> dict[str, socket.socket]:
+def listen(
+    preferred: Mapping[str, int], tell: Tell, spared: Collection[int] = ()
+) -> dict[str, socket.socket]:
     """Listen on a port for each name: the one it prefers, or the next that nobody prefers or has.
+
+    Args:
+        preferred: The ports by name.
+        tell: Told where another port is taken.
+        spared: Ports that nobody takes.
 
     Raises:
         DemoError: There is none.
     """
-    reserved = set(preferred.values())
+    reserved = {*preferred.values(), *spared}
     return {name: _listener(name, port, reserved, tell) for name, port in preferred.items()}
 
 

@@ -149,12 +149,12 @@ def test_a_taken_port_picks_the_next_that_nobody_prefers():
     notices: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        listeners = listen({"a": port, "b": port + 1}, notices.append)
+        listeners = listen({"a": port, "b": port + 1}, notices.append, [port + 2])
     ports = {name: listener.getsockname()[1] for name, listener in listeners.items()}
     for listener in listeners.values():
         listener.close()
 
-    assert ports["a"] > port + 1
+    assert ports["a"] > port + 2
     assert notices[0] == f"Port {port} is taken: a listens on {ports['a']}."
 
 
