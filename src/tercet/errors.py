@@ -4,6 +4,7 @@
     ├── SettingsError (ValueError)      a setting has a value that cannot be used
     ├── UnknownSettingError (TypeError) a setting that does not exist
     ├── ObjectivesError (ValueError)    objectives that cannot be used
+    ├── PrometheusError (ConnectionError) Prometheus cannot be asked
     ├── SetupError (RuntimeError)       the process cannot be set up as asked
     └── MetricError (ValueError)        a metric is declared or used against its rules
 
@@ -25,6 +26,10 @@ class UnknownSettingError(TercetError, TypeError):
 
 class ObjectivesError(TercetError, ValueError):
     """Say which line of an objectives document cannot be used, and how to mend it."""
+
+
+class PrometheusError(TercetError, ConnectionError):
+    """Say why Prometheus cannot be asked, and what to look at."""
 
 
 class SetupError(TercetError, RuntimeError):

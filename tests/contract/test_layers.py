@@ -18,6 +18,7 @@ READERS = {
     "cli/generate.py",
     "cli/run.py",
     "cli/settings.py",
+    "cli/slo.py",
     "cli/metrics.py",
 }
 #: Programs and processes of their own, which the library never imports.
@@ -43,7 +44,12 @@ def imported(path):
 
 @pytest.mark.parametrize(
     ("room", "forbidden"),
-    [("emit", "opentelemetry.sdk"), ("declare", "opentelemetry"), ("generate", "opentelemetry")],
+    [
+        ("emit", "opentelemetry.sdk"),
+        ("declare", "opentelemetry"),
+        ("generate", "opentelemetry"),
+        ("ask", "opentelemetry"),
+    ],
 )
 def test_a_room_knows_no_more_than_it_needs(room, forbidden):
     """Emit uses the API, never the SDK; declarations and generators know nothing of OpenTelemetry."""

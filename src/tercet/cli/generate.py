@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tercet.declare.settings import Settings
 
 if TYPE_CHECKING:  # imported late: `tercet run` starts services, and generates nothing
+    from tercet.declare.objective import Catalog
     from tercet.generate.files import Difference
 
 HELP = "Generate rules, alerts, routes, dashboards, runbooks and their tests from objectives."
@@ -35,15 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write or compare; return 1 when a comparison finds a difference."""
-    from tercet.cli.metrics import said_by
-    from tercet.declare.document import load_catalog
     from tercet.generate.files import check_files, write_files
     from tercet.generate.tree import render_tree
 
-    declared, promises = said_by(arguments.module) if arguments.module else ((), ())
-    source, out = arguments.objectives, arguments.out or arguments.objectives.parent / "generated"
-    catalog = load_catalog(source, _settings(arguments.module), declared, promises)
-    files = render_tree(catalog, for_sloth=arguments.sloth)
+    out = arguments.out or arguments.objectives.parent / "generated"
+    files = render_tree(load_catalog_of(arguments), for_sloth=arguments.sloth)
     difference = (check_files if arguments.check else write_files)(out, files)
     if arguments.json:
         print(json.dumps({"out": str(out), "files": len(files), **asdict(difference)}))
@@ -51,6 +48,15 @@ def run(arguments: argparse.Namespace) -> int:
         _tell(difference, arguments.check)
         print(f"{len(files)} files in {out}" + (" are up to date" if not difference else ""))
     return int(arguments.check and bool(difference))
+
+
+def load_catalog_of(arguments: argparse.Namespace) -> "Catalog":
+    """Load the document that a command names, and what the code of `--module` declares and promises."""
+    from tercet.cli.metrics import said_by
+    from tercet.declare.document import load_catalog
+
+    declared, promises = said_by(arguments.module) if arguments.module else ((), ())
+    return load_catalog(arguments.objectives, _settings(arguments.module), declared, promises)
 
 
 def _settings(module: str | None) -> Settings:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from tercet.cli import demo, generate, metrics, run, settings
+from tercet.cli import demo, generate, metrics, run, settings, slo
 from tercet.declare.version import VERSION
 from tercet.errors import TercetError
 
@@ -13,6 +13,7 @@ _COMMANDS: dict[str, ModuleType] = {
     "run": run,
     "demo": demo,
     "generate": generate,
+    "slo": slo,
     "settings": settings,
     "metrics": metrics,
 }
