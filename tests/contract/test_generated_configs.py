@@ -9,16 +9,20 @@ import pytest
 import yaml
 
 from tercet.declare.document import load_catalog, parse_catalog
+from tercet.declare.foreign import load_foreign
 from tercet.declare.metric import Metric
 from tercet.declare.settings import Settings
 from tercet.demo import services
 from tercet.demo.catalog import PORTS
+from tercet.generate.document import render_document
 from tercet.generate.files import check_files, write_files
 from tercet.generate.tree import render_tree
 
 ROOT = Path(__file__).parents[2]
 OBJECTIVES = ROOT / "configs" / "objectives.yaml"
 EVERY_KIND = ROOT / "tests" / "unit" / "generate" / "every_kind.yaml"
+QUERIES = ROOT / "tests" / "unit" / "generate" / "queries.yaml"
+FOREIGN = ROOT / "tests" / "unit" / "declare" / "foreign"
 
 promtool = pytest.mark.skipif(
     not shutil.which("promtool"), reason="promtool is not installed: apt install prometheus"
@@ -28,10 +32,26 @@ amtool = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module", params=[OBJECTIVES, EVERY_KIND], ids=lambda path: path.stem)
+def imported(path):
+    """Import others' file, and say what only its new owner knows, as the document shows it."""
+    document = render_document(load_foreign([path], "30d"))
+    owned = re.sub(r"^# (team|links|contacts|deadman|  )", r"\1", document, flags=re.MULTILINE)
+    return parse_catalog(owned, path.name, Settings())
+
+
+DOCUMENTS = {
+    "demo": lambda: load_catalog(OBJECTIVES, Settings()),
+    "every_kind": lambda: load_catalog(EVERY_KIND, Settings()),
+    "queries": lambda: load_catalog(QUERIES, Settings()),
+    "sloth": lambda: imported(FOREIGN / "sloth.yaml"),
+    "openslo": lambda: imported(FOREIGN / "openslo.yaml"),
+}
+
+
+@pytest.fixture(scope="module", params=DOCUMENTS)
 def generated(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param.stem)
-    write_files(folder, render_tree(load_catalog(request.param, Settings())))
+    folder = tmp_path_factory.mktemp(request.param)
+    write_files(folder, render_tree(DOCUMENTS[request.param]()))
     return folder
 
 
@@ -59,10 +79,11 @@ def test_each_service_of_the_demo_promises_something():
 
 def test_the_promise_that_the_docs_show_can_be_made():
     """In the demo's document."""
-    (shown,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "objectives.md").read_text("utf-8"), re.S)
+    shown = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "objectives.md").read_text("utf-8"), re.S)
     around = OBJECTIVES.read_text("utf-8").partition("objectives:\n")[0]
-    (promise,) = parse_catalog(around + shown, "objectives.yaml", Settings()).objectives
+    promise, by_query = parse_catalog(around + "".join(shown), "objectives.yaml", Settings()).objectives
     assert float(promise.budget_minutes) == 21.6
+    assert by_query.indicator.is_countable
 
 
 @promtool
@@ -93,11 +114,11 @@ def test_each_alert_reaches_whom_it_should(generated):
 # Stories with numbers in them, of the demo's order-service.
 
 
-def story(series, expected):
+def story(series, expected, rules=ROOT / "configs" / "generated" / "rules" / "order-service.yaml"):
     """Write a test for promtool: series with their values, and what queries give at a time."""
     return yaml.safe_dump(
         {
-            "rule_files": [str(ROOT / "configs" / "generated" / "rules" / "order-service.yaml")],
+            "rule_files": [str(rules)],
             "evaluation_interval": "1m",
             "tests": [
                 {
@@ -161,3 +182,74 @@ def test_an_outage_pages_within_minutes_and_ends_within_minutes(tmp_path):
         tmp_path,
         story([good, bad], [("29m", firing, 0), ("33m", firing, 1), ("39m", firing, 1), ("47m", firing, 0)]),
     )
+
+
+@pytest.fixture(scope="module")
+def envoy(tmp_path_factory):
+    """The rules of a service that is known by queries alone."""
+    folder = tmp_path_factory.mktemp("envoy")
+    write_files(folder, render_tree(load_catalog(QUERIES, Settings())))
+    return folder / "rules" / "envoy.yaml"
+
+
+def period(name):
+    return f'sum(slo:bad_ratio:period{{service="envoy",slo="{name}"}})'
+
+
+@promtool
+def test_the_budget_of_queries_knows_each_event_once(tmp_path, envoy):
+    """As that of metrics does, where the queries only add up counters."""
+    good = 'http_requests_total{job="envoy",code="200"}', "0 49000 99940x60"
+    first = 'http_requests_total{job="envoy",code="500"}', "_ _ _ 50x60"
+    again = 'http_requests_total{job="envoy",code="429"}', "0 4 4 4 1 3x60"
+    ended = 'http_requests_total{job="envoy",code="502"}', "0 2 3 stale"
+    exact = f"abs({period('answers')} - 60 / 100000) < bool 1e-12"
+    tell(tmp_path, story([good, first, again, ended], [("30m", exact, 1)], envoy))
+
+
+@promtool
+def test_queries_are_never_no_number(tmp_path, envoy):
+    """Idle, before the first error, and where a query divides by nothing."""
+    good = 'http_requests_total{code="200"}', "0x20 0+600x40"
+    bad = 'http_requests_total{code="500"}', "0x40 0+600x20"
+    batches = [("batch_all", "0x30 100x30"), ("batch_good", "0x30 100x10 0x20")]
+    share = (
+        *(("15m", f"{period('share')} == bool 0", 1), ("35m", f"{period('share')} == bool 0", 1)),
+        *(
+            ("59m", f"{period('share')} > bool {low} and {period('share')} < bool {high}", 1)
+            for low, high in [(0.1, 0.3)]
+        ),
+    )
+    uncountable = (
+        ("15m", f"{period('uncountable')} == bool 0", 1),
+        ("59m", f"{period('uncountable')} > bool 0.4 and {period('uncountable')} < bool 0.7", 1),
+    )
+    tell(tmp_path, story([good, bad, *batches], [*share, *uncountable], envoy))
+
+
+@promtool
+def test_a_level_counts_its_minutes(tmp_path, envoy):
+    """Those in which the query says that it is bad."""
+    queue = "queue_size", "0x29 500x9 0x20"
+    level = f"abs({period('level')} - 10 / 58) < bool 0.02"
+    tell(tmp_path, story([queue], [("58m", level, 1)], envoy))
+
+
+def test_objectives_that_went_to_sloth_come_back(tmp_path):
+    """With the same queries, targets and teams; only single paces and minimum events are lost."""
+    catalog = load_catalog(QUERIES, Settings())
+    specification = tmp_path / "envoy.yaml"
+    specification.write_text(render_tree(catalog, for_sloth=True)["sloth/envoy.yaml"], "utf-8")
+    again = imported(specification)
+    assert [(one.name, one.target, one.service.team) for one in again.objectives] == [
+        (one.name, one.target, one.service.team) for one in catalog.objectives
+    ]
+    for before, after in zip(catalog.objectives, again.objectives, strict=True):
+        if before.indicator.queries.kind == "bad":
+            assert after.indicator == before.indicator
+    twice = render_tree(again, for_sloth=True)["sloth/envoy.yaml"]
+    queries = [
+        [slo["sli"] for slo in yaml.safe_load(text)["slos"]]
+        for text in (specification.read_text("utf-8"), twice)
+    ]
+    assert queries[0] == queries[1]

@@ -1,4 +1,4 @@
-"""`tercet slo`: how much of each error budget is left, and whether that is enough to deploy."""
+"""`tercet slo`: what is left of error budgets, whether it is enough to deploy, and what others promised."""
 
 import argparse
 import json
@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tercet.cli.generate import load_catalog_of
-from tercet.errors import PrometheusError
+from tercet.declare.burn_rate import PERIODS
+from tercet.errors import PrometheusError, SettingsError
 
 if TYPE_CHECKING:  # imported late: `tercet run` starts services, and asks nobody
     from tercet.ask.budgets import Budget
 
-HELP = "Show the error budgets that are left, or stop a deployment when they are too small."
+HELP = "Show the error budgets that are left, stop a deployment when they are too small, import objectives."
 _ENOUGH, _BELOW, _UNKNOWN = 0, 1, 3
 _EXIT_CODES = "2 the words or the document cannot be used, 3 {unknown}or Prometheus cannot be asked."
 _SECONDS = 10.0
@@ -49,6 +50,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-no-data", action="store_true", help="let objectives pass of which Prometheus has no data yet"
     )
     gate.set_defaults(act=_gate)
+    about = "Write an objectives document from sloth's specifications (prometheus/v1) or OpenSLO v1."
+    codes = "Exit codes: 0 each objective is there, 1 some had to be left out, 2 a file cannot be used."
+    imports = commands.add_parser("import", help=about, description=about, epilog=codes)
+    imports.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="others' files, all that belong together"
+    )
+    imports.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="a file to write, which must not be there yet (default: stdout)",
+    )
+    imports.add_argument(
+        "--period", choices=list(PERIODS), default="30d", help="what sloth is run with (default: 30d)"
+    )
+    imports.add_argument(
+        "--json", action="store_true", help="print one JSON object; the document goes to --out"
+    )
+    imports.set_defaults(act=_import)
 
 
 def _take_questions(parser: argparse.ArgumentParser) -> None:
@@ -164,3 +184,28 @@ def _gate(arguments: argparse.Namespace) -> int:
     if verdict.below:
         return _BELOW
     return _UNKNOWN if verdict.unknown else _ENOUGH
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from tercet.declare.foreign import load_foreign
+    from tercet.generate.document import render_document
+    from tercet.generate.files import create_file
+
+    if arguments.json and arguments.out is None:
+        raise SettingsError("--out must be given with --json, got nothing. Write --out objectives.yaml.")
+    imported = load_foreign(arguments.files, arguments.period)
+    document, losses = render_document(imported), imported.losses
+    if arguments.out is not None:
+        create_file(arguments.out, document)
+    if arguments.json:
+        told = [{"what": what, "places": places} for what, places in losses.places.items()]
+        print(
+            json.dumps(
+                {"objectives": len(imported.drafts), "left_out": losses.left_out, "losses": told}, indent=2
+            )
+        )
+    else:
+        print(document if arguments.out is None else f"{len(imported.drafts)} objectives in {arguments.out}")
+        for what, places in losses.places.items():
+            print(f"{', '.join(places)}: {what}", file=sys.stderr)
+    return _BELOW if losses.left_out else _ENOUGH

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from tercet.declare import parse
 from tercet.declare.burn_rate import PERIODS, RESPONSES, WINDOWS, Severity, Window, duration
@@ -50,6 +50,7 @@ from tercet.declare.quantity import (
     share,
     whole_seconds,
 )
+from tercet.declare.query import Queries, parse_query, parse_ratio
 from tercet.declare.settings import Settings
 from tercet.declare.usage import USAGE
 from tercet.errors import MetricError, ObjectivesError
@@ -62,8 +63,8 @@ ANY_TEAM = "default"
 _TOP = ("team", "period", "environment", "links", "contacts", "deadman", "metrics", "services", "objectives")
 _OBJECTIVE = (
     *("name", "service", "kind", "target", "agreement", "period", "metric", "where", "bad", "forgive"),
-    *("counted", "below", "at_least", "at_most", "during", "severity", "minimum_events", "symptoms"),
-    "runbook",
+    *("good", "total", "ratio", "counted"),
+    *("below", "at_least", "at_most", "during", "severity", "minimum_events", "symptoms", "runbook"),
 )
 #: The key under which each kind has its threshold.
 _THRESHOLDS: dict[IndicatorKind, str] = {"latency": "below", "throughput": "at_least", "level": "at_most"}
@@ -102,6 +103,15 @@ def load_catalog(
         ObjectivesError: It cannot be read, or something in it cannot be used; the message names the line.
         SetupError: PyYAML is not installed.
     """
+    return parse_catalog(read_file(path), path.name, settings, declared, promises)
+
+
+def read_file(path: Path) -> str:
+    """Read the text of a document.
+
+    Raises:
+        ObjectivesError: It cannot be read, or is larger than any document is.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_BYTES + 1)
@@ -110,7 +120,7 @@ def load_catalog(
         raise ObjectivesError(f"{path} must be a readable file, got {error}. Correct the path.") from error
     if len(content) > LARGEST_BYTES:
         raise ObjectivesError(f"{path} must be {LARGEST_BYTES} bytes at most. Split it by team.")
-    return parse_catalog(text, path.name, settings, declared, promises)
+    return text
 
 
 def parse_catalog(
@@ -374,7 +384,7 @@ def _objective(top: Fields, fields: Fields, service: Service, metrics: Mapping[s
         advice=_advice(fields),
         agreement=fields["agreement"].read(_looser_than(target)) if "agreement" in fields else None,
         severities=_severities(fields, indicator),
-        minimum_events=fields.read("minimum_events", _minimum, MINIMUM_EVENTS),
+        minimum_events=_minimum_of(fields, indicator),
         symptoms=tuple(_symptom(item, indicator) for item in fields.items_of("symptoms")),
     )
     for key, refuse in (("target", refuse_deaf), ("minimum_events", refuse_too_many)):
@@ -410,6 +420,9 @@ def _indicator(fields: Fields, called: str, metrics: Mapping[str, Metric]) -> In
     counted: Counted = fields.read("counted", one_of({each: each for each in get_args(Counted)}), "metric")
     if counted == "calls":
         return _called(fields, called, kind)
+    if kind == "query":
+        _refuse_keys_of_other_kinds(fields, kind)
+        return Indicator(kind=kind, queries=_queries(fields))
     metric = _metric_of(fields, kind, metrics)
     if counted == "source" and (refusal := _refusal_at_the_source(kind, metric)):
         raise fields["counted"].refused(*refusal)
@@ -451,6 +464,27 @@ def _refusal_at_the_source(kind: IndicatorKind, metric: Metric) -> tuple[str, st
     return None
 
 
+def _queries(fields: Fields) -> Queries:
+    kinds: tuple[Literal["bad", "good", "ratio"], ...] = ("bad", "good", "ratio")
+    first, *more = [kind for kind in kinds if kind in fields] or ["bad"]
+    part = fields.needed(first, "Write the query of the bad events, or of the good ones, or their ratio.")
+    for other in more:
+        raise fields[other].refused(f"left out beside {first}", "Keep one of the two.")
+    if first == "ratio":
+        if "total" in fields:
+            raise fields["total"].refused(
+                "left out beside ratio", "Remove it, or write bad instead of ratio."
+            )
+        return Queries(first, part.read(parse_ratio))
+    some = part.read(parse_query)
+    total = fields.needed("total", "Write the query of all events.")
+    every = total.read(parse_query)
+    if some.is_per_window != every.is_per_window:
+        rule = f"as {first} is, a second or in the window"
+        raise total.refused(rule, "Write rate in both, or increase in both.")
+    return Queries(first, some, every)
+
+
 def _metric_of(fields: Fields, kind: IndicatorKind, metrics: Mapping[str, Metric]) -> Metric:
     fitting = {name: metric for name, metric in metrics.items() if metric.kind in READS[kind]}
     if kind == "level":
@@ -459,10 +493,13 @@ def _metric_of(fields: Fields, kind: IndicatorKind, metrics: Mapping[str, Metric
 
 
 def _refuse_keys_of_other_kinds(fields: Fields, kind: IndicatorKind) -> None:
-    wanted = {"availability": ("bad", "forgive")}.get(kind, ())
+    own = {"availability": ("bad", "forgive"), "query": ("bad", "good", "total", "ratio")}.get(kind, ())
+    wanted = own if kind == "query" else (*own, "metric", "where")
     wanted = (*wanted, *((_THRESHOLDS[kind],) if kind in _THRESHOLDS else ()))
     wanted = (*wanted, *(("during",) if kind in ("throughput", "level") else ("symptoms",)))
-    for key in ("bad", "forgive", "below", "at_least", "at_most", "during", "symptoms"):
+    wanted = (*wanted, *(("counted",) if kind != "query" else ()))
+    queried = ("good", "total", "ratio", "metric", "where", "counted")
+    for key in ("bad", "forgive", "below", "at_least", "at_most", "during", "symptoms", *queried):
         if key in fields and key not in wanted:
             raise fields[key].refused(f"left out of an objective of kind {kind}", "Remove it.")
 
@@ -513,6 +550,15 @@ def _severities(fields: Fields, indicator: Indicator) -> dict[Window, Severity |
         if not any(severities.values()):
             raise fields["severity"].refused("more than off", "Leave one pace at which somebody is told.")
     return severities
+
+
+def _minimum_of(fields: Fields, indicator: Indicator) -> int:
+    if indicator.queries is None or indicator.queries.kind != "ratio":
+        return fields.read("minimum_events", _minimum, MINIMUM_EVENTS)
+    if "minimum_events" in fields:
+        rule = "left out beside ratio, which does not say how many events there were"
+        raise fields["minimum_events"].refused(rule, "Remove it, or write bad and total.")
+    return 0
 
 
 def _minimum(text: str) -> int:

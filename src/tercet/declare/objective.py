@@ -16,8 +16,9 @@ from tercet.declare.metric import (
     Metric,
 )
 from tercet.declare.parse import Unusable
+from tercet.declare.query import Queries
 
-IndicatorKind = Literal["availability", "latency", "throughput", "level"]
+IndicatorKind = Literal["availability", "latency", "throughput", "level", "query"]
 #: Where events are counted as good or bad: by rules, from what the metric has measured; at the source, where
 #: the metric is measured; or by calls of the code that knows.
 Counted = Literal["metric", "source", "calls"]
@@ -30,6 +31,7 @@ READS: dict[IndicatorKind, tuple[str, ...]] = {
     "latency": ("histogram",),
     "throughput": ("counter", "histogram"),
     "level": ("gauge", "up_down_counter"),
+    "query": (),
 }
 #: What tercet measures itself, so that it can count events there as well.
 SOURCES = frozenset(
@@ -65,14 +67,15 @@ class Indicator:
     Attributes:
         kind: `availability`: events that failed are bad. `latency`: events that took longer than `threshold`
             are bad. `throughput`: minutes with fewer than `threshold` events a second are bad. `level`:
-            minutes in which the number was above `threshold` are bad.
-        metric: What it is read from.
+            minutes in which the number was above `threshold` are bad. `query`: what `queries` say.
+        metric: What it is read from, except by queries.
         where: Which of the metric's series count.
         bad: Which of them are bad; without it, those with an `error.type`.
         forgiven: Values of `error.type` that burn no budget.
         threshold: In the metric's unit; events a second for throughput.
         counted: Where events are counted as good or bad.
         hours: The hours of the day, in UTC, in which minutes count; from the first up to the last.
+        queries: What a `query` is computed from; a ratio counts each minute by its share of bad events.
     """
 
     kind: IndicatorKind
@@ -83,11 +86,18 @@ class Indicator:
     threshold: Decimal = Decimal(0)
     hours: tuple[int, int] | None = None
     counted: Counted = "metric"
+    queries: Queries | None = None
 
     @property
     def counts_minutes(self) -> bool:
         """Whether minutes are good or bad, rather than events."""
-        return self.kind in ("throughput", "level")
+        by_ratio = self.queries is not None and self.queries.kind == "ratio"
+        return self.kind in ("throughput", "level") or by_ratio
+
+    @property
+    def is_countable(self) -> bool:
+        """Whether its events can be counted one by one."""
+        return not self.counts_minutes and (self.queries is None or self.queries.are_countable)
 
     @property
     def failures(self) -> tuple[Condition, ...]:
@@ -192,7 +202,7 @@ class Objective:
         advice: What somebody who is woken must know.
         agreement: The share that customers were promised, looser than the target; None without one.
         severities: For each window, how urgent it is; None where nobody is told.
-        minimum_events: Bad events in a long window below which nobody is told.
+        minimum_events: Bad events in a long window below which nobody is told; 0 where a ratio does not say.
         symptoms: Alerts on what users feel right now.
     """
 

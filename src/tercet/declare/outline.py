@@ -29,6 +29,23 @@ def compose(text: str, source: str) -> "Value":
         source: Its file's name, for messages.
 
     Raises:
+        ObjectivesError: It is no YAML, or empty, or several documents.
+        SetupError: PyYAML is not installed.
+    """
+    first, *more = compose_all(text, source)
+    if more:
+        raise more[0].refused("the only one of its file", "Put it into a file of its own.")
+    return first
+
+
+def compose_all(text: str, source: str) -> "list[Value]":
+    """Read each document of a file of YAML.
+
+    Args:
+        text: The YAML.
+        source: Its file's name, for messages.
+
+    Raises:
         ObjectivesError: It is no YAML, or empty.
         SetupError: PyYAML is not installed.
     """
@@ -39,7 +56,8 @@ def compose(text: str, source: str) -> "Value":
             'tercet generate needs PyYAML. Install it with: pip install "tercet[generate]"'
         ) from None
     try:
-        node: Any = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        nodes: list[Any] = [node for node in yaml.compose_all(text, loader) if node.value != ""]
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ObjectivesError(
@@ -48,9 +66,9 @@ def compose(text: str, source: str) -> "Value":
     except (yaml.YAMLError, RecursionError) as error:
         what = str(error).splitlines()[0]
         raise ObjectivesError(f"{source}: the document must be YAML, got: {what}. Correct it.") from None
-    if node is None:
+    if not nodes:
         raise ObjectivesError(f"{source}: the document must hold objectives, got nothing. Write one.")
-    return Value(source, "", node)
+    return [Value(source, "", node) for node in nodes]
 
 
 def say(content: object, source: str, line: int, path: str) -> "Value":

@@ -82,6 +82,19 @@ def write_files(folder: Path, files: Mapping[str, str]) -> Difference:
     return difference
 
 
+def create_file(path: Path, text: str) -> None:
+    """Write a file that is its owner's from then on, and never write over one.
+
+    Raises:
+        ObjectivesError: It is there already, or cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except OSError as error:
+        raise ObjectivesError(f"--out must be a new file, got {error}. Choose another.") from error
+
+
 def _read(path: Path) -> str | None:
     try:
         return path.read_bytes().decode("utf-8", "replace")

@@ -24,6 +24,8 @@ def objective_alerts(objective: Objective, catalog: Catalog) -> Iterator[Alert]:
         yield _uncounted(objective, catalog)
     elif objective.indicator.kind == "latency":
         yield _blind(objective, catalog)
+    if objective.indicator.kind == "query":
+        yield _unanswered(objective)
 
 
 def _burn(objective: Objective, window: Window, severity: Severity, catalog: Catalog) -> Alert:
@@ -32,13 +34,16 @@ def _burn(objective: Objective, window: Window, severity: Severity, catalog: Cat
     recorded, long, words = rules.of(objective), duration(window.long), _words(objective)
     threshold = shown_share(factor * Fraction(objective.budget))
     bad = f"{words.events} {words.bad} in the last {long} (threshold: {threshold})"
+    expression = (
+        f"{select(names.bad_ratio(window.long), *recorded)} > {limit}\n"
+        f"and {select(names.bad_ratio(window.short), *recorded)} > {limit}"
+    )
+    if objective.minimum_events:
+        many = select(names.bad_count(window.long), *recorded)
+        expression += f"\nand {many} >= {objective.minimum_events}"
     return Alert(
         name=names.burn_alert(objective, window),
-        expression=(
-            f"{select(names.bad_ratio(window.long), *recorded)} > {limit}\n"
-            f"and {select(names.bad_ratio(window.short), *recorded)} > {limit}\n"
-            f"and {select(names.bad_count(window.long), *recorded)} >= {objective.minimum_events}"
-        ),
+        expression=expression,
         severity=severity,
         service=objective.service.name,
         team=objective.service.team,
@@ -58,13 +63,14 @@ def _burn_meaning(objective: Objective, window: Window, factor: Fraction, words:
     long, short = duration(window.long), duration(window.short)
     period = "a calendar month" if objective.period.is_calendar else f"{objective.period.days} days"
     spent = duration_in_words(Fraction(objective.period.seconds) / factor)
+    least = f"at least {objective.minimum_events} {words.events}, " if objective.minimum_events else ""
     return (
         f"The promise: {shown_share(objective.target)} of {words.events} {words.good}, over {period}. So "
         f"{shown_share(objective.budget)} may be bad, as much as {number(objective.budget_minutes)} minutes "
         "of total outage.\n\n"
         f"This budget goes {number(factor)} times as fast as it may: more than "
         f"{shown_share(factor * Fraction(objective.budget))} were bad in the last {long}, "
-        f"at least {objective.minimum_events} {words.events}, and as many still are in the last {short}. "
+        f"{least}and as many still are in the last {short}. "
         f"At this pace all of it is gone in {spent}. The alert ends when the last {short} are better."
     )
 
@@ -196,10 +202,51 @@ def _uncounted(objective: Objective, catalog: Catalog) -> Alert:
     )
 
 
+def _unanswered(objective: Objective) -> Alert:
+    events, bad = (select(name, *rules.of(objective)) for name in (names.EVENTS, names.BAD_EVENTS))
+    return Alert(
+        name=names.blind_alert(objective),
+        expression=f"absent({events})\nor {bad} > 0 unless {events}",
+        lasting=15 * MINUTE,
+        severity="SEV-3",
+        service=objective.service.name,
+        team=objective.service.team,
+        slo=objective.name,
+        summary=f"{objective.service.name} {objective.name}{IN_ENVIRONMENT}: its queries have no result",
+        meaning=(
+            "The query of all events has no result, or has none in an environment in which the other query "
+            "has one."
+        ),
+        advice=Advice(
+            f"Nobody is told when {objective.service.name} breaks its promise on {objective.name}.",
+            (
+                "What the queries read is no longer there, or has another name or other labels.",
+                "Nothing happened, and the query has no result then instead of 0.",
+            ),
+            (
+                "Try the queries below in Prometheus, and take out one matcher after the other.",
+                "Correct the queries of the objective, and generate again.",
+            ),
+        ),
+        queries=_asked(objective),
+        depends_on=objective.service.depends_on,
+    )
+
+
+def _asked(objective: Objective) -> tuple[tuple[str, str], ...]:
+    queries = rules.queries_of(objective.indicator)
+    part = f"What is {'good' if queries.kind == 'good' else 'bad'}?", queries.part.at(rules.RAW).strip()
+    if queries.total is None:
+        return (part,)
+    return part, ("How much traffic is there?", queries.total.at(rules.RAW).strip())
+
+
 def _queries(objective: Objective, catalog: Catalog) -> tuple[tuple[str, str], ...]:
     indicator, selected = objective.indicator, rules.selection(objective, catalog.environment)
     recorded = rules.of(objective)
     budget = ("How much of the budget is left?", select(names.REMAINING, *recorded))
+    if indicator.kind == "query":
+        return *_asked(objective), budget
     if indicator.kind == "level":
         return ("Where is it too high?", select(names.series(indicator.metric), *selected)), budget
     keys = [label_name(key) for key in indicator.metric.attributes]
@@ -228,7 +275,8 @@ class _Words:
 def _words(objective: Objective) -> _Words:
     indicator = objective.indicator
     threshold = number(indicator.threshold)
-    events = "requests" if indicator.metric.name == HTTP_SERVER_DURATION.name else "events"
+    are_requests = indicator.queries is None and indicator.metric.name == HTTP_SERVER_DURATION.name
+    events = "requests" if are_requests else "events"
     time = f"{threshold} {indicator.metric.unit}"
     return {
         "availability": _Words(events, "succeed", "failed"),
@@ -239,6 +287,7 @@ def _words(objective: Objective) -> _Words:
             f"have {indicator.metric.name} at {threshold} at most",
             f"had {indicator.metric.name} above {threshold}",
         ),
+        "query": _Words("minutes" if indicator.counts_minutes else events, "are good", "were bad"),
     }[indicator.kind]
 
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from tercet.declare.burn_rate import MINUTE, duration
 from tercet.declare.names import label_name
 from tercet.declare.objective import Filter, Indicator, IndicatorKind, Objective
+from tercet.declare.query import Queries, Query
 from tercet.generate import names
 from tercet.generate.promql import Match, bound, equal, none_of, number, one_of, rate, ratio, select, summed
 from tercet.generate.rulefile import Recording
@@ -121,7 +122,7 @@ def _sli(objective: Objective, environment: str) -> Iterator[_Pair]:
 
 
 def _budget(objective: Objective, environment: str) -> Iterator[_Pair]:
-    if objective.indicator.counts_minutes:
+    if not objective.indicator.is_countable:
         events, bad_events = names.EVENTS, names.BAD_EVENTS
     else:
         events, bad_events = names.COUNTED_EVENTS, names.COUNTED_BAD_EVENTS
@@ -204,7 +205,43 @@ def _slowness(objective: Objective, environment: str, way: _Way) -> Iterator[_Pa
     yield way.bad_events, f"clamp_min({slow}, 0)"
 
 
+# What users bring along may be missing or no number where nothing happened; what is recorded never is.
+
+
+def queries_of(indicator: Indicator) -> Queries:
+    """Return the queries of an indicator that is computed from some."""
+    assert indicator.queries is not None
+    return indicator.queries
+
+
+def _queried(objective: Objective, environment: str, way: _Way) -> Iterator[_Pair]:
+    queries, known = queries_of(objective.indicator), select(way.events, *of(objective))
+    if queries.total is None:
+        yield from _bad_shares(queries.part, way)
+        return
+    yield way.events, _seen(queries.total, queries, way)
+    part = f"{_seen(queries.part, queries, way)}\nor on ({names.ENVIRONMENT}) 0 * {known}"
+    bad = part if queries.kind == "bad" else f"{known} - on ({names.ENVIRONMENT}) ({part})"
+    yield way.bad_events, f"clamp_min({bad}, 0)"
+
+
+def _seen(query: Query, queries: Queries, way: _Way) -> str:
+    if queries.are_countable:
+        return summed(query.with_counters(way.take), names.ENVIRONMENT)
+    text = query.at(RAW)
+    a_second = f"{summed(text, names.ENVIRONMENT)}{f' / {RAW}' if query.is_per_window else ''}"
+    return f"{a_second} >= 0 or 0 * group by ({names.ENVIRONMENT}) ({text})"
+
+
 # A minute is an event, and there is one of them a minute.
+
+
+def _bad_shares(ratio: Query, way: _Way) -> Iterator[_Pair]:
+    text = ratio.at(RAW)
+    there = f"group by ({names.ENVIRONMENT}) ({text})"
+    yield way.events, f"{there} / {INTERVAL}"
+    worst = f"clamp(max by ({names.ENVIRONMENT}) ({text}), 0, 1)"
+    yield way.bad_events, f"({worst} >= 0 or 0 * {there}) / {INTERVAL}"
 
 
 def _too_few(objective: Objective, environment: str, way: _Way) -> Iterator[_Pair]:
@@ -232,6 +269,7 @@ _EVENTS: dict[IndicatorKind, Callable[[Objective, str, _Way], Iterator[_Pair]]] 
     "latency": _slowness,
     "throughput": _too_few,
     "level": _too_high,
+    "query": _queried,
 }
 
 

@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Iterator
 
 from tercet.declare.objective import Catalog, Objective, Service, shown_share
+from tercet.declare.query import PLACE, Queries
 from tercet.generate import names, rules
 from tercet.generate.promql import Match, bound, number, rate, select
 from tercet.generate.rulefile import text
-
-_WINDOW = "{{.window}}"
 
 
 def render_sloth(header: str, service: Service, objectives: Iterable[Objective], catalog: Catalog) -> str:
@@ -41,9 +40,12 @@ def _objective(objective: Objective, catalog: Catalog) -> Iterator[str]:
 
 def _indicator(objective: Objective, catalog: Catalog) -> Iterator[str]:
     indicator, selected = objective.source, rules.source_selection(objective, catalog.environment)
+    if indicator.queries is not None:
+        yield from _queries(indicator.queries)
+        return
     if indicator.counts_minutes:
         (_, every), (_, bad) = rules.from_raw(objective, catalog.environment)
-        bad_share = f"sum_over_time(sum({bad})[{_WINDOW}:1m]) / sum_over_time(sum({every})[{_WINDOW}:1m])"
+        bad_share = f"sum_over_time(sum({bad})[{PLACE}:1m]) / sum_over_time(sum({every})[{PLACE}:1m])"
         yield "    raw:"
         yield f"      error_ratio_query: {text(bad_share)}"
         return
@@ -58,5 +60,19 @@ def _indicator(objective: Objective, catalog: Catalog) -> Iterator[str]:
     yield f"      total_query: {text(total)}"
 
 
+def _queries(queries: Queries) -> Iterator[str]:
+    part = queries.part.text
+    if queries.total is None:
+        over_it = part if PLACE in part else f"avg_over_time((\n{part}\n)[{PLACE}:1m])"
+        yield "    raw:"
+        yield f"      error_ratio_query: {text(over_it)}"
+        return
+    total = queries.total.text
+    bad = part if queries.kind == "bad" else f"(\n{total}\n) - (\n{part}\n)"
+    yield "    events:"
+    yield f"      error_query: {text(bad)}"
+    yield f"      total_query: {text(total)}"
+
+
 def _sum(series: str, *matches: Match) -> str:
-    return f"sum({rate(select(series, *matches), _WINDOW)})"
+    return f"sum({rate(select(series, *matches), PLACE)})"

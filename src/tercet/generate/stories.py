@@ -10,12 +10,16 @@ from tercet.declare.objective import Catalog, Filter, Objective, Service
 from tercet.generate import names, rules
 from tercet.generate.promql import Match, equal, select
 from tercet.generate.rule_tests import Story
+from tercet.generate.samples import find_samples
+from tercet.generate.telemetry_alerts import reporting_services
 
 #: Minutes that a story lasts.
 _LENGTH = 20
 _PER_MINUTE = 600
 _ENVIRONMENT = "production"
 _NOTHING = f"0x{_LENGTH}"
+#: Of a label that no query looks at, by which good and bad events are in series of their own.
+_APART = "tercet_test"
 
 _Series = tuple[tuple[str, str], ...]
 _Expected = tuple[tuple[str, tuple[str, ...]], ...]
@@ -28,24 +32,24 @@ def service_stories(service: Service, objectives: Iterable[Objective], catalog: 
         select(names.TARGET_INFO, equal(names.JOB, service.job), *_environment(catalog)),
     )
     alert = names.silence_alert(name)
-    yield Story(f"{name}: silent", (), _fires(alert, names.PRESENCE, name), _LENGTH)
-    yield Story(f"{name}: there", ((info, f"1x{_LENGTH}"),), _fires(None, names.PRESENCE, name), _LENGTH)
+    if service in reporting_services(catalog):
+        yield Story(f"{name}: silent", (), _fires(alert, names.PRESENCE, name), _LENGTH)
+        yield Story(f"{name}: there", ((info, f"1x{_LENGTH}"),), _fires(None, names.PRESENCE, name), _LENGTH)
     for objective in objectives:
-        yield from (
-            _minutes(objective, catalog)
-            if objective.indicator.counts_minutes
-            else _events(objective, catalog)
-        )
+        if objective.indicator.kind == "query":
+            yield from _queried(objective, catalog)
+        else:
+            yield from (_minutes if objective.indicator.counts_minutes else _events)(objective, catalog)
 
 
 def telemetry_stories(catalog: Catalog) -> Iterator[Story]:
     """Tell what may happen to telemetry itself."""
-    services = list(catalog.services.values())
-    job = equal(names.JOB, services[0].job)
-    silent = _telemetry((names.ALL_SILENT, 1))
-    yield Story("no service reports", (), silent, _LENGTH)
+    services = reporting_services(catalog)
+    job = equal(names.JOB, services[0].job if services else "any")
     info = select(names.TARGET_INFO, job, *_environment(catalog))
-    yield Story("one service reports", ((info, f"1x{_LENGTH}"),), _telemetry(), _LENGTH)
+    if services:
+        yield Story("no service reports", (), _telemetry((names.ALL_SILENT, 1)), _LENGTH)
+        yield Story("one service reports", ((info, f"1x{_LENGTH}"),), _telemetry(), _LENGTH)
     for name, metric, values, alert in (
         ("items are lost from the first one on", EXPORT_ITEMS, f"_x15 3x{_LENGTH}", "TelemetryDropped"),
         ("items are lost", EXPORT_ITEMS, f"0+1x{_LENGTH}", "TelemetryDropped"),
@@ -97,6 +101,14 @@ def _events(objective: Objective, catalog: Catalog) -> Iterator[Story]:
     elif slow:
         count = select(rules.counted(objective.indicator), *_labels(objective, catalog))
         yield Story(f"{called}: no bucket ends at the threshold", ((count, much),), blind, _LENGTH)
+
+
+def _queried(objective: Objective, catalog: Catalog) -> Iterator[Story]:
+    """Tell of queries what can be told without knowing what they read."""
+    blind = _expected(objective, [names.blind_alert(objective)], ())
+    yield Story(f"{objective.service.name} {objective.name}: no result", (), blind, _LENGTH)
+    if find_samples(rules.queries_of(objective.indicator)) is not None:
+        yield from _events(objective, catalog)
 
 
 def _minutes(objective: Objective, catalog: Catalog) -> Iterator[Story]:
@@ -187,6 +199,8 @@ def _labels(objective: Objective, catalog: Catalog, chosen: Filter | None = None
 
 def _raw(objective: Objective, catalog: Catalog, good: str, bad: str) -> _Series:
     """Make what events leave: buckets, or counters; and both where a symptom looks at what is counted."""
+    if objective.source.kind == "query":
+        return _of_queries(objective, catalog, good, bad)
     if objective.source.kind == "latency":
         return _histogram(objective, catalog, good, bad)
     looked_at = _histogram(objective, catalog, good, bad or _NOTHING) if objective.boundaries else ()
@@ -223,6 +237,20 @@ def _histogram(objective: Objective, catalog: Catalog, good: str, bad: str) -> _
         )
     )
     return *fast, *slow
+
+
+def _of_queries(objective: Objective, catalog: Catalog, good: str, bad: str) -> _Series:
+    samples = find_samples(rules.queries_of(objective.indicator))
+    assert samples is not None
+    return tuple(
+        (
+            select("", *(equal(label, value) for label, value in ({_APART: which} | dict(labels)).items())),
+            values,
+        )
+        for which, series, values in (("good", samples.good, good), ("bad", samples.bad, bad))
+        for labels in series
+        if values
+    )
 
 
 def _environment(catalog: Catalog) -> tuple[Match, ...]:

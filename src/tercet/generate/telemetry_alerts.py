@@ -1,6 +1,6 @@
 """What telemetry itself is watched by: silent services, lost items, and alerting that died."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tercet.declare.burn_rate import MINUTE, duration
 from tercet.declare.metric import EXPORT_ITEMS, EXPORT_WAITING
@@ -51,15 +51,27 @@ def silence_alert(service: Service, catalog: Catalog) -> Alert:
 
 def telemetry_alerts(catalog: Catalog) -> Iterator[Alert]:
     """Watch the way that telemetry takes."""
-    yield _all_silent(catalog)
+    if reporting := reporting_services(catalog):
+        yield _all_silent(reporting, catalog)
     yield _dropped(catalog)
     yield _overflow(catalog)
     yield _waiting(catalog)
     yield _watchdog(catalog)
 
 
-def _all_silent(catalog: Catalog) -> Alert:
-    jobs = one_of(names.JOB, (service.job for service in catalog.services.values()))
+def reporting_services(catalog: Catalog) -> list[Service]:
+    """List the services that emit telemetry of their own, and so are missed when nothing comes.
+
+    Of a service that is known by queries alone, nobody can say what it emits.
+    """
+    known_by: dict[str, set[str]] = {name: set() for name in catalog.services}
+    for objective in catalog.objectives:
+        known_by[objective.service.name].add(objective.indicator.kind)
+    return [service for name, service in catalog.services.items() if known_by[name] != {"query"}]
+
+
+def _all_silent(services: Iterable[Service], catalog: Catalog) -> Alert:
+    jobs = one_of(names.JOB, (service.job for service in services))
     return Alert(
         name=names.ALL_SILENT,
         expression=f"absent_over_time({select(names.TARGET_INFO, jobs, *_environment(catalog))}[5m])",

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from tests.unit.ask.fake_prometheus import FakePrometheus, vector
@@ -127,3 +128,55 @@ def test_help_names_the_exit_codes(capsys, command):
     assert "Exit codes: 0 " in text
     for code in ("1 a budget is", "2 the words or the document cannot be used", "3 an objective has no data"):
         assert code in text
+
+
+# Others' files.
+
+FOREIGN = Path(__file__).parents[1] / "declare" / "foreign"
+
+
+def imports(capsys, *words):
+    return main(["slo", "import", *map(str, words)]), *capsys.readouterr()
+
+
+def test_a_document_is_written_for_its_owner(capsys, tmp_path):
+    """To stdout or to a new file; what is lost is told beside it."""
+    code, out, err = imports(capsys, FOREIGN / "sloth.yaml")
+    assert code == 1
+    assert "    name: requests-availability\n    kind: query\n    target: 99.9%\n" in out
+    assert "sloth.yaml:49: disable: somebody is always told" in err
+    code, told, _ = imports(capsys, FOREIGN / "sloth.yaml", "--out", tmp_path / "mine.yaml")
+    assert (code, told) == (1, f"3 objectives in {tmp_path / 'mine.yaml'}\n")
+    assert (tmp_path / "mine.yaml").read_text("utf-8") == out.removesuffix("\n")
+
+
+def test_an_objective_that_is_left_out_shows_in_the_exit_code(capsys, tmp_path):
+    """And one that is not does not."""
+    whole = (FOREIGN / "sloth.yaml").read_text("utf-8").partition("  - name: plugged")[0]
+    (tmp_path / "whole.yaml").write_text(whole, "utf-8")
+    assert imports(capsys, tmp_path / "whole.yaml")[0] == 0
+
+
+def test_nothing_is_written_over(capsys):
+    """The document may be somebody's work."""
+    code, out, err = imports(capsys, FOREIGN / "sloth.yaml", "--out", "objectives.yaml")
+    assert (code, out) == (2, "")
+    assert err.startswith("tercet: --out must be a new file, got [Errno 17] File exists")
+
+
+def test_scripts_read_what_is_lost(capsys, tmp_path):
+    """As JSON, beside the file."""
+    words = FOREIGN / "sloth.yaml", FOREIGN / "openslo.yaml", "--json"
+    assert imports(capsys, *words)[0] == 2
+    code, out, err = imports(capsys, *words, "--out", tmp_path / "mine.yaml")
+    told = json.loads(out)
+    assert (code, err, told["objectives"]) == (1, "", 7)
+    assert told["left_out"] == ["sloth.yaml:57", "openslo.yaml:89"]
+    assert {"what": "ticket: nothing stands for it here", "places": ["openslo.yaml:27"]} in told["losses"]
+
+
+def test_an_imported_document_says_what_is_missing_in_it(capsys, tmp_path):
+    """By line, as any other document: who is told is for its owner to say."""
+    imports(capsys, FOREIGN / "openslo.yaml", "--out", tmp_path / "mine.yaml")
+    assert main(["generate", str(tmp_path / "mine.yaml")]) == 2
+    assert "team must be given, got nothing. Write who answers" in capsys.readouterr().err

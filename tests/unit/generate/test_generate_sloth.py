@@ -67,6 +67,26 @@ def test_minutes_are_a_ratio_of_their_own(slos):
     assert "hour() >= 8 < 20" in query
 
 
+def test_queries_go_out_as_they_came_in():
+    """Those of good events as what is left of all of them, and a state as its mean over the window."""
+    catalog = load_catalog(Path(__file__).parent / "queries.yaml", Settings())
+    told = {
+        slo["name"]: slo["sli"]
+        for slo in yaml.safe_load(render_tree(catalog, for_sloth=True)["sloth/envoy.yaml"])["slos"]
+    }
+    assert told["answers"]["events"] == {
+        "error_query": 'sum(rate(http_requests_total{job="envoy",code=~"(5..|429)"}[{{.window}}]))',
+        "total_query": 'sum(rate(http_requests_total{job="envoy"}[{{.window}}]))',
+    }
+    assert told["uncountable"]["events"]["error_query"] == (
+        "(\nsum(sum_over_time(batch_all[{{.window}}])) # never mind\n) - "
+        "(\nsum(sum_over_time(batch_good[{{.window}}]))\n)"
+    )
+    assert told["level"]["raw"]["error_ratio_query"] == (
+        "avg_over_time((\nmax(queue_size) > bool 100\n)[{{.window}}:1m])"
+    )
+
+
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed: apt install prometheus")
 def test_each_query_is_promql(slos, tmp_path):
     """As Prometheus reads it."""
