@@ -10,7 +10,7 @@ from tercet.declare.burn_rate import PERIODS, WINDOWS, burn_rate, duration
 from tercet.declare.objective import shown_share
 from tercet.declare.outline import Value
 from tercet.declare.parse import Unusable
-from tercet.declare.quantity import name, prose
+from tercet.declare.quantity import is_name, prose
 from tercet.declare.query import parse_query, parse_ratio
 
 Key = Literal["bad", "good", "total", "ratio"]
@@ -94,10 +94,10 @@ class Imported:
 
     def answer_for(self, service: str, labels: Value | None) -> None:
         """Take from labels who answers for a service; what else they say is lost."""
-        for key, label in (labels.fields() if labels is not None and not _is_empty(labels) else {}).items():
-            if key in _TEAMS and service not in self.teams:
-                self.teams[service] = label.each()[0].read(name)
-            elif key not in _TEAMS or label.each()[0].read(name) != self.teams[service]:
+        fields = labels.fields() if labels is not None and not _is_empty(labels) else {}
+        for key, label in fields.items():
+            team = str(label.each()[0].node.value) if key in _TEAMS and not _is_empty(label) else ""
+            if not is_name(team) or self.teams.setdefault(service, team) != team:
                 self.losses.tell(label, "labels: alerts carry service, team, slo and severity, and no others")
 
 

@@ -159,13 +159,14 @@ class _Slo:
         length = window.needed("duration", "Write 30d.")
         rolls = window.take("isRolling")
         window.tell_rest(self._losses, _WHY)
-        if length.node.value == "1M" and not (rolls is not None and rolls.read(boolean)):
+        is_rolling, given_length = rolls is None or rolls.read(boolean), length.read(str)
+        if given_length == "1M" and (rolls is None or not is_rolling):
             return "month"
-        if length.node.value not in _ROLLING or (rolls is not None and not rolls.read(boolean)):
+        if given_length not in _ROLLING or not is_rolling:
             self._losses.tell(
                 length, "timeWindow: periods are 28d, 30d or a calendar month; 30d stands for it"
             )
-        return _ROLLING.get(str(length.node.value), "30d")
+        return _ROLLING.get(given_length, "30d")
 
     def _method(self, spec: Taking) -> str:
         given = spec.take("budgetingMethod")
@@ -280,7 +281,8 @@ class _Metric:
         kind, reference = source.take("type"), source.look("metricSourceRef")
         if kind is None and reference is not None:
             there = self.library.get(("DataSource", str(reference.node.value)))
-            kind = there.fields()["spec"].fields().get("type") if there is not None else None
+            spec = there.fields().get("spec") if there is not None else None
+            kind = spec.fields().get("type") if spec is not None else None
         if kind is not None and str(kind.node.value).lower() not in _PROMETHEUS:
             raise _Elsewhere(f"objectives of {kind.node.value}: only Prometheus is asked")
 

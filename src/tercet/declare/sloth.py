@@ -115,7 +115,7 @@ def _silenced(alerting: Taking | None, losses: Losses) -> Iterator[str]:
                 losses.tell(disable, f"disable: somebody is always told, if only of what goes within {last}")
         if (labels := alert.part("labels")) is not None:
             severity = labels.take("severity")
-            if severity is not None and severity.node.value not in RESPONSES:
+            if severity is not None and str(severity.node.value) not in RESPONSES:
                 losses.tell(severity, "severity: it is SEV-1 to SEV-4, by how fast the budget goes")
             labels.tell_rest(losses, dict.fromkeys(labels.names(), _LABELS))
         alert.tell_rest(losses, _WHY)

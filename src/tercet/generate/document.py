@@ -42,7 +42,7 @@ def _lines(imported: Imported) -> Iterator[str]:
 
 
 def _objective(draft: Draft) -> Iterator[str]:
-    yield f"  # {draft.place}"
+    yield f"  # {' '.join(draft.place.split())}"
     yield f"  - service: {draft.service}"
     yield f"    name: {draft.name}"
     yield "    kind: query"

@@ -123,6 +123,8 @@ def _symptom(
     told: tuple[str, str, str],
 ) -> Alert:
     now, meaning, limit = told
+    few = f"; at least {objective.minimum_events} {_words(objective).events} were that bad"
+    least = few if objective.minimum_events else ""
     return Alert(
         name=names.symptom_alert(objective, position),
         expression=expression,
@@ -133,9 +135,8 @@ def _symptom(
         slo=objective.name,
         summary=f"{objective.service.name}{IN_ENVIRONMENT}: {now} (threshold: {limit})",
         meaning=(
-            f"In the last {duration(rules.RAW)}, {meaning}, for {duration(symptom.lasting)} on end; at least "
-            f"{objective.minimum_events} {_words(objective).events} were that bad. It tells what users feel "
-            "right now. How much of the budget goes is for the Burn alerts to say."
+            f"In the last {duration(rules.RAW)}, {meaning}, for {duration(symptom.lasting)} on end{least}. "
+            "It tells what users feel right now. How much of the budget goes is for the Burn alerts to say."
         ),
         advice=objective.advice,
         queries=_queries(objective, catalog),

@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tercet.declare.query import Queries, Term
 
@@ -24,6 +25,7 @@ class Samples:
     bad: tuple[Labels, ...]
 
 
+@lru_cache(maxsize=16)
 def find_samples(queries: Queries) -> Samples | None:
     """Find series with which countable queries can be tried; None where there are none to guess."""
     if queries.total is None or not queries.are_countable:
@@ -45,16 +47,24 @@ def find_samples(queries: Queries) -> Samples | None:
 
 def _possible(terms: Iterable[Term]) -> Iterator[Labels]:
     """List combinations of values that make a difference to terms, the plainest first."""
-    values: dict[str, list[str]] = {}
+    matchers: dict[str, list[tuple[str, str]]] = {}
     for label, operator, value in itertools.chain.from_iterable(term.matchers for term in terms):
-        known = values.setdefault(label, [] if label == "__name__" else [""])
-        known += [value] if operator in ("=", "!=") else list(_examples(value))
-    choices = [
-        list(dict.fromkeys([*known, *(() if label == "__name__" else _USUAL)]))
-        for label, known in values.items()
-    ]
+        matchers.setdefault(label, []).append((operator, value))
+    choices = [_values(label, asked) for label, asked in matchers.items()]
     for combination in itertools.product(*choices):
-        yield {label: value for label, value in zip(values, combination, strict=True) if value}
+        yield {label: value for label, value in zip(matchers, combination, strict=True) if value}
+
+
+def _values(label: str, asked: list[tuple[str, str]]) -> Iterable[str]:
+    """List values of a label of which no two are the same to all that is asked of it."""
+    known = [] if label == "__name__" else [""]
+    for operator, value in asked:
+        known += [value] if operator in ("=", "!=") else _examples(value)
+    known += [] if label == "__name__" else _USUAL
+    differing: dict[tuple[bool, ...], str] = {}
+    for text in known:
+        differing.setdefault(tuple(_is(text, *each) for each in asked), text)
+    return differing.values()
 
 
 def _examples(pattern: str) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import socket
 import ssl
+import threading
 import time
 from pathlib import Path
 
@@ -86,6 +88,22 @@ def test_nobody_there_is_told():
         pass
     with pytest.raises(PrometheusError, match=r"Connection refused\. Start it, or correct the address"):
         ask(fake)
+
+
+def test_what_is_no_http_is_told():
+    """By its kind, for there is no reason of the system's."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        def hang_up():
+            connection, _ = server.accept()
+            connection.recv(1000)
+            connection.sendall(b"SSH-2.0\r\n")
+            connection.close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        with pytest.raises(PrometheusError, match="Start it, or correct the address"):
+            Prometheus(Access(address=address)).query("up")
 
 
 def test_an_encoding_that_nobody_asked_for_is_not_unpacked():

@@ -1,9 +1,12 @@
 """What others wrote becomes drafts of objectives, and what is lost on the way is told, each thing once."""
 
+import copy
+import functools
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tercet.declare.foreign import load_foreign
 from tercet.errors import ObjectivesError
@@ -232,3 +235,62 @@ def test_a_mistake_is_told_with_its_line_and_its_mend(tmp_path, text, told):
     with pytest.raises(ObjectivesError) as refused:
         load_foreign([written(tmp_path, text)], "30d")
     assert str(refused.value) == told
+
+
+def odd(document, path=()):
+    """List each way to put something odd in the place of one value of a document."""
+    for key in document if isinstance(document, dict) else range(len(document)):
+        for oddity in ([], {}, [[]], "", "x", None, 1.5):
+            yield (*path, key), oddity
+        if isinstance(document[key], dict | list):
+            yield from odd(document[key], (*path, key))
+
+
+@pytest.mark.parametrize("source", ["sloth.yaml", "openslo.yaml"])
+def test_whatever_stands_in_a_file_is_read_or_refused(tmp_path, source):
+    """Never with a traceback."""
+    documents = list(yaml.safe_load_all((FOREIGN / source).read_text("utf-8")))
+    refused = 0
+    for path, oddity in list(odd(documents))[::10]:
+        changed = copy.deepcopy(documents)
+        place = functools.reduce(lambda value, key: value[key], path[:-1], changed)
+        place[path[-1]] = oddity
+        try:
+            load_foreign([written(tmp_path, yaml.safe_dump_all(changed))], "30d")
+        except ObjectivesError:
+            refused += 1
+    assert refused
+
+
+def test_a_type_is_found_where_the_source_is_named(tmp_path):
+    """A source without one, or that is in none of the files, is taken for Prometheus."""
+    text = OPENSLO.replace("METHOD", "Occurrences").replace("OBJECTIVE", "{target: 0.99}")
+    query = "{metricSource: {metricSourceRef: s, spec: {query: 'sum(rate(a[{{.window}}]))'}}}"
+    text = text.replace("INDICATOR", f"{{ratioMetric: {{rawType: failure, raw: {query}}}}}")
+    source = "---\n{apiVersion: openslo/v1, kind: DataSource, metadata: {name: s}%s}\n"
+    for spec in ("", ", spec: {}", ", spec: {type: Mimir}"):
+        assert load_foreign([written(tmp_path, text + source % spec)], "30d").drafts
+    assert load_foreign([written(tmp_path, text)], "30d").drafts
+    with pytest.raises(ObjectivesError, match="objectives of NewRelic: only Prometheus is asked"):
+        load_foreign([written(tmp_path, text + source % ", spec: {type: NewRelic}")], "30d")
+
+
+def test_an_objective_without_an_indicator_is_left_out(tmp_path):
+    """It may have one for each of its parts."""
+    text = OPENSLO.replace("METHOD", "Occurrences").replace("OBJECTIVE", "{target: 0.99}")
+    text = text.replace("  indicator: {spec: INDICATOR}\n", "")
+    with pytest.raises(ObjectivesError, match="objectives made of several indicators: each has one here"):
+        load_foreign([written(tmp_path, text)], "30d")
+
+
+def test_who_answers_is_a_name(tmp_path):
+    """An address is none, and a second team is not the first."""
+    spec = "version: prometheus/v1\nservice: a\nlabels: {team: [one, two], owner: two, tier: []}\nslos:\n"
+    slo = "- {name: b, objective: 99, sli: {raw: {error_ratio_query: 'sum(rate(a[{{.window}}]))'}}}\n"
+    imported = load_foreign([written(tmp_path, spec + slo)], "30d")
+    assert imported.teams == {"a": "one"}
+    assert [places for what, places in imported.losses.places.items() if what.startswith("labels")] == [
+        ["f.yaml:3"]
+    ]
+    mail = spec.replace("[one, two]", "me@example.com")
+    assert load_foreign([written(tmp_path, mail + slo)], "30d").teams == {"a": "two"}
