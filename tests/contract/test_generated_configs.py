@@ -253,3 +253,18 @@ def test_objectives_that_went_to_sloth_come_back(tmp_path):
         for text in (specification.read_text("utf-8"), twice)
     ]
     assert queries[0] == queries[1]
+
+
+@pytest.mark.parametrize("document", [OBJECTIVES, EVERY_KIND], ids=lambda path: path.stem)
+def test_whatever_goes_to_sloth_comes_back(tmp_path, document):
+    """As queries, with the same targets."""
+    catalog = load_catalog(document, Settings())
+    specifications = []
+    for path, text in render_tree(catalog, for_sloth=True).items():
+        if path.startswith("sloth/"):
+            specifications.append(tmp_path / Path(path).name)
+            specifications[-1].write_text(text, "utf-8")
+    drafts = load_foreign(specifications, "30d").drafts
+    assert {(draft.service, draft.name, draft.target) for draft in drafts} == {
+        (one.service.name, one.name, one.target) for one in catalog.objectives
+    }

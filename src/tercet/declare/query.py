@@ -191,15 +191,25 @@ def _quoted_for_parser(found: re.Match[str]) -> str:
 
 def _nodes(tree: Any) -> Iterator[Any]:
     yield tree
-    for name in ("lhs", "rhs", "expr", "param", "vector_selector"):
-        if (below := getattr(tree, name, None)) is not None:
-            yield from _nodes(below)
-    for below in getattr(tree, "args", ()):
+    for below in _below(tree):
         yield from _nodes(below)
 
 
-def _windows(tree: Any) -> list[timedelta]:
-    return [node.range for node in _nodes(tree) if hasattr(node, "range")]
+def _below(node: Any) -> Iterator[Any]:
+    for name in ("lhs", "rhs", "expr", "param", "vector_selector"):
+        if (below := getattr(node, name, None)) is not None:
+            yield below
+    yield from getattr(node, "args", ())
+
+
+def _windows(tree: Any) -> Iterator[timedelta]:
+    """List the windows that must be the one that is asked for; within a look back over it, any may be."""
+    window = getattr(tree, "range", None)
+    if window is not None:
+        yield window
+    if window != timedelta(seconds=_PROBE):
+        for below in _below(tree):
+            yield from _windows(below)
 
 
 def _ranges(call: Any) -> bool:

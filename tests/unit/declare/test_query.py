@@ -97,6 +97,12 @@ def test_what_cannot_be_used_is_refused(text, rule):
     assert refused.value.rule.startswith(rule)
 
 
+def test_a_look_back_over_the_window_may_have_windows_in_it():
+    """Each of its steps looks back as far as it was written."""
+    text = "avg_over_time((sum(rate(a[5m])) > bool 9)[{{.window}}:1m])"
+    assert parse_ratio(text).at(3600) == "avg_over_time((sum(rate(a[5m])) > bool 9)[1h:1m])"
+
+
 def test_a_state_has_no_window():
     """A share may be of what is right now."""
     assert parse_ratio("max(up) == bool 0").at(300) == "max(up) == bool 0"
