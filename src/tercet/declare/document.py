@@ -421,6 +421,8 @@ def _indicator(fields: Fields, called: str, metrics: Mapping[str, Metric]) -> In
     if counted == "calls":
         return _called(fields, called, kind)
     if kind == "query":
+        if counted == "source":
+            raise fields["counted"].refused("metric where queries count", "Remove it.")
         _refuse_keys_of_other_kinds(fields, kind)
         return Indicator(kind=kind, queries=_queries(fields))
     metric = _metric_of(fields, kind, metrics)
@@ -497,8 +499,7 @@ def _refuse_keys_of_other_kinds(fields: Fields, kind: IndicatorKind) -> None:
     wanted = own if kind == "query" else (*own, "metric", "where")
     wanted = (*wanted, *((_THRESHOLDS[kind],) if kind in _THRESHOLDS else ()))
     wanted = (*wanted, *(("during",) if kind in ("throughput", "level") else ("symptoms",)))
-    wanted = (*wanted, *(("counted",) if kind != "query" else ()))
-    queried = ("good", "total", "ratio", "metric", "where", "counted")
+    queried = ("good", "total", "ratio", "metric", "where")
     for key in ("bad", "forgive", "below", "at_least", "at_most", "during", "symptoms", *queried):
         if key in fields and key not in wanted:
             raise fields[key].refused(f"left out of an objective of kind {kind}", "Remove it.")

@@ -43,15 +43,19 @@ class Objective:
 
     Args:
         name: Unique in its service.
-        kind: `availability`, `latency`, `throughput` or `level`.
+        kind: `availability`, `latency`, `throughput`, `level` or `query`.
         target: The share that must be good: `"99.95%"`, `0.9995`.
         service: Who promises; the service that the process is of when not given.
         period: `28d`, `30d` or `month`; the document's when not given.
         agreement: What customers were promised; looser than the target.
         metric: What it is about, or its name; HTTP requests that are served when not given.
         where: Which of them, by attribute: `{"http.route": "/orders"}`.
-        bad: Which of those are bad, by attribute; those with an `error.type` when not given.
+        bad: Which of those are bad, by attribute; those with an `error.type` when not given. For a query, the
+            PromQL of bad events.
         forgive: Values of `error.type` that are not bad.
+        good: For a query, the PromQL of good events, instead of the bad ones.
+        total: For a query, the PromQL of all events.
+        ratio: For a query, the PromQL of the share of bad events, instead of both.
         counted: `source`: where they are measured, which is what HTTP requests and `@observed` have when
             not given. `metric`: by rules, from the metric. `calls`: by `good()` and `bad()`.
         below: For latency, what is fast enough: `"500ms"`.
@@ -72,15 +76,18 @@ class Objective:
         self,
         name: str,
         *,
-        kind: Literal["availability", "latency", "throughput", "level"],
+        kind: Literal["availability", "latency", "throughput", "level", "query"],
         target: Number,
         service: str | None = None,
         period: str | None = None,
         agreement: Number | None = None,
         metric: str | Declared | None = None,
         where: Mapping[str, Values] | None = None,
-        bad: Mapping[str, Values] | None = None,
+        bad: Mapping[str, Values] | str | None = None,
         forgive: Values | None = None,
+        good: str | None = None,
+        total: str | None = None,
+        ratio: str | None = None,
         counted: Literal["source", "metric", "calls"] | None = None,
         below: Number | None = None,
         at_least: Number | None = None,
@@ -107,6 +114,9 @@ class Objective:
             "where": where,
             "bad": bad,
             "forgive": forgive,
+            "good": good,
+            "total": total,
+            "ratio": ratio,
             "counted": counted,
             "below": below,
             "at_least": at_least,

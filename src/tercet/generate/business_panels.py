@@ -28,7 +28,7 @@ def business_panels(catalog: Catalog) -> Iterator[Panel]:
 
 def lines(catalog: Catalog, *series: str) -> Iterator[Query]:
     """Draw where objectives draw their line through a panel, if any does."""
-    there = {rules.line(objective.indicator) for objective in catalog.objectives}
+    there = {rules.line(each.indicator) for each in catalog.objectives if each.indicator.kind != "query"}
     for name in series:
         if name in there:
             yield Query(

@@ -137,7 +137,8 @@ def _budget(objective: Objective, environment: str) -> Iterator[_Pair]:
         sums = [_over(series, objective.period.seconds) for series in selected]
     yield names.PERIOD_RATIO, ratio(*sums)
     yield names.TARGET, f"vector({number(objective.target)})"
-    yield line(objective.indicator), f"vector({number(_line_at(objective))})"
+    if objective.indicator.kind != "query":  # no panel is on what only queries know
+        yield line(objective.indicator), f"vector({number(_line_at(objective))})"
     yield names.REMAINING, f"1 - {select(names.PERIOD_RATIO, *of(objective))} / {number(objective.budget)}"
     minutes = number(objective.budget_minutes)
     yield names.REMAINING_MINUTES, f"{minutes} * {select(names.REMAINING, *of(objective))}"
