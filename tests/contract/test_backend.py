@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tercet.declare.document import load_catalog
+from tercet.declare.metric import Metric
 from tercet.declare.names import label_name
 from tercet.declare.settings import Settings
 from tercet.generate.names import series
@@ -247,6 +248,18 @@ def test_a_destination_adds_to_the_collector_and_replaces_nothing(path):
         assert (pipeline["receivers"] == ["forward/out"]) != (pipeline["exporters"] == ["forward/out"])
 
 
+def test_no_destination_takes_the_name_of_another():
+    """Of two, the Collector would silently run the last."""
+    names = [
+        (kind, name)
+        for fragment in map(load, DESTINATIONS)
+        for kind, parts in (fragment | fragment["service"]).items()
+        if kind != "service"
+        for name in parts
+    ]
+    assert sorted(set(names)) == sorted(names)
+
+
 @pytest.mark.parametrize("path", DESTINATIONS, ids=lambda path: path.stem)
 def test_a_destination_has_its_secrets_from_the_environment(path):
     """No key, token or password stands in a file."""
@@ -282,7 +295,7 @@ def test_no_rule_and_no_dashboard_reads_what_the_edge_drops(condition):
     (pattern,) = re.findall(r'^IsMatch\(metric\.name, "(\^.+\$)"\)$', condition)
     dropped = [metric for name, metric in SENT.items() if re.search(pattern.replace(r"\\", "\\"), name)]
     assert dropped
-    assert [metric.name for metric in dropped if re.search(rf"\b{series(metric)}\b", READ)] == []
+    assert [metric.name for metric in dropped if asked_of(metric)] == []
 
 
 @pytest.mark.parametrize(
@@ -298,5 +311,10 @@ def test_no_rule_and_no_dashboard_asks_for_what_the_edge_sums_over(statement):
     gone = set(SENT[name].attributes) - set(yaml.safe_load(kept))
     assert gone
     assert set(yaml.safe_load(kept)) < set(SENT[name].attributes)
-    asked = re.findall(rf"\b{series(SENT[name])}\w*[^\n]*", READ)
+    asked = asked_of(SENT[name])
     assert [label for label in map(label_name, gone) if any(label in line for line in asked)] == []
+
+
+def asked_of(metric: Metric) -> list[str]:
+    """Return what follows where a rule or a dashboard reads a metric."""
+    return re.findall(rf"\b{series(metric)}(?:_bucket|_sum|_count)?\b[^\n]*", READ)

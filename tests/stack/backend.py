@@ -151,8 +151,8 @@ class Collector:
         page = httpx.get(
             f"http://{LOOPBACK}:{self.settings['COLLECTOR_METRICS_PORT']}/metrics", trust_env=False
         )
-        samples = [sample for family in parse_page(page.text) for sample in family.samples]
-        return [(sample.labels, sample.value) for sample in samples if sample.name == name]
+        families = {family.name: family.samples for family in parse_page(page.text)}
+        return [(sample.labels, sample.value) for sample in families.get(name, ())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,3 +268,12 @@ def eventually(ask: Callable[[], T], is_right: Callable[[T], bool], seconds: flo
         assert time.monotonic() < deadline, answer
         time.sleep(_POLL)
     return answer
+
+
+def eventually_equal(ask: Callable[[], T], wanted: object) -> None:
+    """Ask a backend until it answers what is wanted.
+
+    Raises:
+        AssertionError: It did not in time; here is the last answer.
+    """
+    eventually(ask, lambda answer: answer == wanted)

@@ -62,7 +62,9 @@ class Fleet:
 
     def orders(self, count: int) -> list[Receipt]:
         """Place orders one after the other, as one customer does."""
-        with httpx.Client(timeout=PATIENCE, trust_env=False) as client:
+        # A connection is not kept: after an error, the server ends it.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(timeout=PATIENCE, trust_env=False, limits=limits) as client:
             return [self.order(client) for _ in range(count)]
 
 

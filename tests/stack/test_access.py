@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from backend import Backend, Collector, Find, eventually, running_collector
+from backend import Backend, Collector, Find, eventually_equal, running_collector
 from emitter import Emitter
 from fleet import Start, service_environment
 
@@ -111,7 +111,7 @@ def test_each_protocol_and_compression_arrives(
 ) -> None:
     """Whole."""
     emit(backend.collector, protocol, OTEL_EXPORTER_OTLP_COMPRESSION=compression).tell("one", "two", "three")
-    eventually(arrived, {"one", "two", "three"}.__eq__)
+    eventually_equal(arrived, {"one", "two", "three"})
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -124,7 +124,7 @@ def test_tls_and_a_token_let_in(
 ) -> None:
     """The certificate that is named is trusted, the token is shown."""
     emit(secured, protocol, "https", **trusting(pairs.collector)).tell("one")
-    eventually(arrived, {"one"}.__eq__)
+    eventually_equal(arrived, {"one"})
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -137,7 +137,7 @@ def test_a_certificate_of_ones_own_lets_in(
 ) -> None:
     """Where the collector asks for it."""
     emit(mutual, protocol, "https", **trusting(pairs.collector), **shown(pairs.client)).tell("one")
-    eventually(arrived, {"one"}.__eq__)
+    eventually_equal(arrived, {"one"})
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backend import Backend, Collector, Find, LogStore, eventually, running_collector
+from backend import Backend, Collector, Find, LogStore, eventually, eventually_equal, running_collector
 from emitter import Emitter
 from fleet import Start, service_environment
 from service import LOOPBACK, free_port
@@ -71,16 +71,16 @@ def test_a_killed_collector_loses_what_it_had_in_memory_and_nothing_else(
     with collect(f"http://{LOOPBACK}:{free_port()}", *options) as collector:
         emitter = emit(name, collector.http)
         emitter.tell("emit 100")
-        eventually(lambda: account(emitter)["delivered"], (100).__eq__)
+        eventually_equal(lambda: account(emitter)["delivered"], 100)
         kill(collector)
         emitter.tell("emit 100")
     with collect(backend.logs.otlp, *options):
         emitter.tell("emit 100")
-        eventually(lambda: account(emitter)["delivered"], (300).__eq__)
+        eventually_equal(lambda: account(emitter)["delivered"], 300)
         assert account(emitter)["dropped"] == {}
-        eventually(lambda: numbers(backend.logs, name), list(kept).__eq__)
+        eventually_equal(lambda: numbers(backend.logs, name), list(kept))
         # Sums know of each.
-        eventually(lambda: emitted(backend, name), (300).__eq__)
+        eventually_equal(lambda: emitted(backend, name), 300)
 
 
 def test_a_collector_killed_under_load_loses_nothing(
@@ -95,6 +95,6 @@ def test_a_collector_killed_under_load_loses_nothing(
             kill(collector)
         emitter.tell(*["emit 50"] * 20)
     with collect(backend.logs.otlp):
-        eventually(lambda: account(emitter)["delivered"], (6_000).__eq__)
-        eventually(lambda: set(numbers(backend.logs, name)), set(range(6_000)).__eq__)
-        eventually(lambda: emitted(backend, name), (6_000).__eq__)
+        eventually_equal(lambda: account(emitter)["delivered"], 6_000)
+        eventually_equal(lambda: set(numbers(backend.logs, name)), set(range(6_000)))
+        eventually_equal(lambda: emitted(backend, name), 6_000)

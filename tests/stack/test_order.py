@@ -22,13 +22,13 @@ gateway: POST /orders
     notification: POST /notify
 """
 FAILED = """\
-gateway: POST /orders (error: 500)
+gateway: POST /orders (error: httpx.HTTPStatusError)
   gateway: POST
     auth-service: POST /verify
   gateway: POST (error: 500)
-    order-service: POST /orders (error: 500)
+    order-service: POST /orders (error: httpx.ConnectError)
       order-service: database
-      order-service: POST (error: ConnectError)
+      order-service: POST (error: httpx.ConnectError)
 """
 
 
@@ -116,7 +116,9 @@ def test_a_failed_order_shows_where_it_failed(backend: Backend, fleet: Fleet, or
     )
     assert failed.status == 500
     assert picture(spans) == FAILED
-    errors = 'http_server_request_duration_seconds_count{error_type="500"}'
+    errors = (
+        'http_server_request_duration_seconds_count{http_response_status_code="500",service_namespace=""}'
+    )
     counted = eventually(
         lambda: {each["metric"]["job"]: each["value"][1] for each in backend.prometheus.query(errors)},
         lambda counted: len(counted) >= 2,
