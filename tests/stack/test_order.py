@@ -117,7 +117,8 @@ def test_a_failed_order_shows_where_it_failed(backend: Backend, fleet: Fleet, or
     assert failed.status == 500
     assert picture(spans) == FAILED
     errors = (
-        'http_server_request_duration_seconds_count{http_response_status_code="500",service_namespace=""}'
+        "http_server_request_duration_seconds_count"
+        '{http_response_status_code="500",job=~"gateway|order-service"}'
     )
     counted = eventually(
         lambda: {each["metric"]["job"]: each["value"][1] for each in backend.prometheus.query(errors)},
