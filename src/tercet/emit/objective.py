@@ -30,9 +30,7 @@ class Declared(Protocol):
 class Objective:
     """Promise a share of good events or minutes, beside the code that keeps the promise.
 
-    >>> checkout = Objective(
-    ...     "checkout", kind="availability", target="99.95%", where={"http.route": "/orders"}
-    ... )
+        Objective("checkout", kind="availability", target="99.95%", where={"http.route": "/orders"})
 
     It has the keys of `objectives.yaml`, and their rules; `tercet generate --module` reads both. What the
     document knows may be left to it: who is told, and for the service as a whole the runbook and the period.
