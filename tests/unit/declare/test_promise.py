@@ -70,7 +70,7 @@ def test_the_service_is_said_or_is_that_of_the_process():
         ({"target": 99.95}, ".target must be below 1, got 99.95. Write 0.9995 or 99.95%."),
         (
             {"kind": "availibility"},
-            ".kind must be one of availability, latency, throughput, level, query, got 'availibility'. Did you mean",
+            ".kind must be one of availability, latency, throughput, level, query, got 'availibility'.",
         ),
         ({"target": object}, ".target must be a share below 1, or a percentage, got <class 'object'>."),
         (
