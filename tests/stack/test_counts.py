@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from backend import Backend, Collector, Find, Prometheus, eventually, eventually_equal, running_collector
-from fleet import APPS, Receipt, running_fleet, service_environment
+from fleet import APPS, Receipt, Start, running_fleet, service_environment
 from service import LOOPBACK, PATIENCE, Service, free_port, started
 
 from tercet.demo.catalog import AUTH, GATEWAY, NOTIFICATION, ORDERS, PAYMENTS
@@ -114,7 +114,7 @@ def test_metrics_of_spans_count_what_sampling_drops(
         failed = fleet.orders(4)
         for service in fleet.services.values():
             service.stop()
-    assert [receipt.status for receipt in (*good, *failed)] == [201] * 30 + [500] * 4
+    assert [receipt.status for receipt in (*good, *failed)] == [201] * 30 + [502] * 4
 
     expected = {GATEWAY: 34, AUTH: 34, ORDERS: 34, PAYMENTS: 30, NOTIFICATION: 30}
     red = 'sum by (service_name) (http_server_request_duration_seconds_count{service_namespace="sampled"})'
@@ -130,6 +130,15 @@ def test_metrics_of_spans_count_what_sampling_drops(
     slow = {trace_id for trace_id, seconds in kept.items() if seconds >= 0.5}
     assert kept.keys() == slow | {receipt.trace_id for receipt in failed}
     assert len(kept) < len(good)
+
+
+def test_who_only_sent_spans_is_not_taken_for_one_that_reports(backend: Backend, start: Start) -> None:
+    """Or a service that is gone would seem to be there for as long as its spans are counted."""
+    spans = start("spans.py", service_environment("only-spans", backend.collector.http))
+    spans.tell("wrap parcel")
+    counted = 'sum by (service_name) (traces_span_metrics_calls_total{service_name="only-spans"})'
+    eventually_equal(lambda: _by_service(backend.prometheus, counted), {"only-spans": 1})
+    assert backend.prometheus.query('target_info{job="only-spans"}') == []
 
 
 def _by_service(prometheus: Prometheus, expression: str) -> dict[str, float]:

@@ -22,11 +22,11 @@ gateway: POST /orders
     notification: POST /notify
 """
 FAILED = """\
-gateway: POST /orders (error: httpx.HTTPStatusError)
+gateway: POST /orders (error: 502)
   gateway: POST
     auth-service: POST /verify
-  gateway: POST (error: 500)
-    order-service: POST /orders (error: httpx.ConnectError)
+  gateway: POST (error: 502)
+    order-service: POST /orders (error: 502)
       order-service: database
       order-service: POST (error: httpx.ConnectError)
 """
@@ -114,11 +114,11 @@ def test_a_failed_order_shows_where_it_failed(backend: Backend, fleet: Fleet, or
     spans = eventually(
         lambda: backend.jaeger.trace(failed.trace_id), lambda spans: len(spans) >= FAILED.count("\n")
     )
-    assert failed.status == 500
+    assert failed.status == 502
     assert picture(spans) == FAILED
     errors = (
         "http_server_request_duration_seconds_count"
-        '{http_response_status_code="500",job=~"gateway|order-service"}'
+        '{http_response_status_code="502",job=~"gateway|order-service"}'
     )
     counted = eventually(
         lambda: {each["metric"]["job"]: each["value"][1] for each in backend.prometheus.query(errors)},
