@@ -118,9 +118,20 @@ def test_what_is_mounted_is_there_and_cannot_be_written(name):
         assert how == "ro", source
 
 
+def test_jaeger_forgets_the_oldest_before_it_takes_no_more():
+    """It forgets by the number of traces and refuses by its memory: an order has 10 spans of 2,800 bytes."""
+    jaeger = load(CONFIGS / "jaeger.yaml")
+    most = jaeger["extensions"]["jaeger_storage"]["backends"]["memory"]["memory"]["max_traces"]
+    limiter = jaeger["processors"]["memory_limiter"]
+    refuses_at = (limiter["limit_percentage"] - limiter["spike_limit_percentage"]) / 100
+    assert BASE["jaeger"]["mem_limit"] == "1g"
+    assert most * 10 * 2_800 < refuses_at * 2**30
+
+
 FILLED_IN = [
     ("collector", [CONFIGS / "collector.yaml"]),
     ("jaeger", [CONFIGS / "jaeger.yaml"]),
+    ("loki", [CONFIGS / "loki.yaml"]),
     ("grafana", [DATA_SOURCES, DASHBOARDS]),
 ]
 

@@ -129,7 +129,6 @@ def test_metrics_of_spans_count_what_sampling_drops(
     kept = eventually(lambda: _kept(backend, [*good, *failed]), lambda kept: len(kept) == decided["true"])
     slow = {trace_id for trace_id, seconds in kept.items() if seconds >= 0.5}
     assert kept.keys() == slow | {receipt.trace_id for receipt in failed}
-    assert len(kept) < len(good)
 
 
 def test_who_only_sent_spans_is_not_taken_for_one_that_reports(backend: Backend, start: Start) -> None:
