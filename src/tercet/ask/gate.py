@@ -1,5 +1,6 @@
 """Whether enough of each budget is left to deploy."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ def parse_bar(text: str) -> Decimal:
     match = _BAR(text.strip())
     bar = Decimal(match[1]) / (100 if match[2] else 1) if match else None
     if bar is None or bar > 1:
-        mend = f"{text.strip()}%" if bar is not None and bar <= 100 else "10%"  # noqa: PLR2004 - a percentage
+        forgot_sign = match and not match[2] and bar is not None and bar <= 100  # noqa: PLR2004 - a percentage
+        mend = f"{text.strip()}%" if forgot_sign else "10%"
         raise SettingsError(
             f"--min-budget must be a percentage, or a share from 0 to 1, got {text!r}. Write {mend}."
         )
@@ -84,7 +86,8 @@ def explain(verdict: Verdict) -> str:
 def _reasons(verdict: Verdict) -> Iterator[str]:
     bar = shown_share(verdict.bar)
     for budget in verdict.below:
-        left = f"{100 * (budget.remaining or 0.0):.3g} %"
+        # Down, or what is short of the bar by a hair would be called the bar.
+        left = f"{math.floor(1e4 * (budget.remaining or 0.0) + 1e-6) / 100:g} %"
         yield f"REFUSED: {_name(budget)} has {left} of its budget left, below {bar}."
     for budget in verdict.unknown:
         mend = "" if budget.is_outdated else " Let it pass with --allow-no-data."

@@ -148,7 +148,7 @@ class Prometheus:
             raise self._error(f"it answered {status}{_reason(answer)}", "Look at its log.")
         try:
             return list(_samples(answer))
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError):
             raise self._error("its answer is none of Prometheus'", "Is it Prometheus' address?") from None
 
     def _answered(self, expression: str) -> tuple[int, bytes]:
@@ -218,7 +218,7 @@ def _samples(answer: Any) -> Iterator[Sample]:
     if answer["status"] != "success" or answer["data"]["resultType"] != "vector":
         raise ValueError
     for series in answer["data"]["result"]:
-        labels = {str(key): str(value) for key, value in series["metric"].items()}
+        labels = {str(key): _bearable(str(value)) for key, value in series["metric"].items()}
         yield Sample(labels, float(series["value"][1]))
 
 
@@ -227,8 +227,12 @@ def _reason(answer: Any) -> str:
     reason = answer.get("error") if isinstance(answer, dict) else None
     if not isinstance(reason, str):
         return ""
-    line = "".join(letter if letter.isprintable() else " " for letter in reason[:_LONGEST_REASON])
-    return f": {line}"
+    return f": {_bearable(reason[:_LONGEST_REASON])}"
+
+
+def _bearable(text: str) -> str:
+    """Take what would forge a line or drive a terminal out of what a stranger may have written."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _why(error: Exception) -> str:

@@ -173,9 +173,10 @@ def percentage(text: str) -> Decimal:
     """
     try:
         share = Decimal(text.strip()) / 100
-    except ArithmeticError:
-        share = Decimal(0)
-    if not 0 < share < 1:
+        is_share = 0 < share < 1
+    except ArithmeticError:  # it is no number, or the one that is none
+        is_share = False
+    if not is_share:
         raise Unusable("a percentage above 0 and below 100", "Write 99.9.")
     return share
 

@@ -117,9 +117,14 @@ def parse_ratio(text: str) -> Query:
     if not written or len(written) > _LONGEST or _CONTROL(written) or "```" in written:
         raise Unusable(f"PromQL of at most {_LONGEST} characters, without control characters", "Shorten it.")
     try:
-        tree = parsed(written)
+        return _looked_at(written, parsed(written))
     except ValueError as error:
         raise Unusable(f"PromQL ({error})", "Try it in Prometheus, with 5m for the window.") from None
+    except RecursionError:
+        raise Unusable("PromQL of fewer parts", "Record some of it under a name of its own.") from None
+
+
+def _looked_at(written: str, tree: Any) -> Query:
     fixed = [window for window in _windows(tree) if window != timedelta(seconds=_PROBE)]
     if fixed:
         rule = f"without windows of its own ([{duration(int(fixed[0].total_seconds()))}])"
@@ -178,7 +183,8 @@ def parsed(text: str) -> Any:
 def _depth(text: str) -> int:
     bare = _RAW_STRING.sub("", text)
     steps = (1 if letter == "(" else -1 for letter in bare if letter in "()")
-    return max(itertools.accumulate(steps), default=0)
+    signs = max((len(run) for run in re.findall("[-+]+", re.sub(r"\s", "", bare))), default=0)
+    return max(*itertools.accumulate(steps), signs, 0)
 
 
 def _quoted_for_parser(found: re.Match[str]) -> str:

@@ -153,7 +153,13 @@ def test_a_bar_is_a_share(text, bar):
 
 @pytest.mark.parametrize(
     ("text", "mend"),
-    [("10", "Write 10%."), ("lots", "Write 10%."), ("-1%", "Write 10%."), ("200", "Write 10%.")],
+    [
+        ("10", "Write 10%."),
+        ("lots", "Write 10%."),
+        ("-1%", "Write 10%."),
+        ("200", "Write 10%."),
+        ("150%", "Write 10%."),
+    ],
 )
 def test_what_is_no_share_is_refused(text, mend):
     """With what was probably meant."""
@@ -166,6 +172,8 @@ def test_the_bar_itself_is_enough():
     """Whatever sums of floating-point numbers make of it."""
     (budget,) = budgets(recorded(0.1 - 1e-12))
     assert judge([budget], Decimal("0.1")).passed
+    (short,) = budgets(recorded(0.099996))
+    assert "has 9.99 % of its budget left, below 10 %." in explain(judge([short], Decimal("0.1")))
     verdict = judge([budget], Decimal("0.101"))
     assert not verdict.passed
     assert explain(verdict) == (

@@ -36,6 +36,12 @@ def test_each_series_of_the_answer_is_a_sample():
     assert fake.known_as == [None]
 
 
+def test_a_label_cannot_forge_a_line():
+    """Whoever sends telemetry says what its environment is called."""
+    with FakePrometheus(vector(({"where": "x\nGREEN\x1b]0;y\x07"}, "1"))) as fake:
+        assert ask(fake) == [Sample({"where": "x GREEN ]0;y "}, 1.0)]
+
+
 def test_a_question_without_an_answer_is_an_empty_list():
     """Nothing is known, which is not zero."""
     with FakePrometheus(vector()) as fake:
@@ -57,6 +63,7 @@ def test_a_question_without_an_answer_is_an_empty_list():
         ),
         (vector(({"a": "b"}, "much")), 200, "its answer is none of Prometheus'."),
         (vector(([], "1")), 200, "its answer is none of Prometheus'."),
+        (vector(({"a": "b"}, int("1" * 400))), 200, "its answer is none of Prometheus'."),
         (json.dumps({"error": "too \x1b[31mmuch"}), 503, "it answered 503: too  [31mmuch. Look at its log."),
         ("[]", 422, "it answered 422. Look at its log."),
         ("", 302, "it sends us elsewhere. Write the address that answers, or give a token."),

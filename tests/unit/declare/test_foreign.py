@@ -195,6 +195,7 @@ def test_each_way_to_budget_has_its_query(tmp_path, method, indicator, objective
             "target must be a share above 0 and below 1",
         ),
         ("Occurrences", RATIO.replace("KIND", "bad"), "{targetPercent: 0}", "must be a percentage above 0"),
+        ("Occurrences", RATIO.replace("KIND", "bad"), "{targetPercent: nan}", "must be a percentage above 0"),
         (
             "Occurrences",
             RATIO.replace("KIND", "bad"),
