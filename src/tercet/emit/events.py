@@ -84,8 +84,21 @@ class Objectives:
         """Say whether this process keeps a promise; one that names its service waits until ours is known."""
         return promise.service in ("", self._service)
 
+    def _keeps(self, promise: "Promise") -> bool:
+        """Say whether this process keeps a promise; of two of one name, one of which names us, the first."""
+        name = promise.objective.name
+        own = (each for each in self if each.objective.name == name and self._is_own(each))
+        return next(own, None) is promise
+
     def _begin(self, promise: "Promise") -> None:
-        if self._is_own(promise) and promise.objective.indicator.counted == "calls":
+        if self._is_own(promise) and not self._keeps(promise):
+            _logger.warning(
+                "%s: %s.name must be unique in %s; what came first is kept. Give it another name.",
+                promise.said.place,
+                promise.said.path,
+                self._service or "a service",
+            )
+        if self._keeps(promise) and promise.objective.indicator.counted == "calls":
             for outcome in ("good", "bad"):
                 self._outcome(promise, outcome)
         for histogram in self._histograms:
@@ -93,7 +106,7 @@ class Objectives:
 
     def _begin_in(self, histogram: Histograms, promise: "Promise") -> None:
         objective, name = promise.objective, histogram.metric.name
-        if objective.indicator.metric.name != name or not self._is_own(promise):
+        if objective.indicator.metric.name != name or not self._keeps(promise):
             return
         if not histogram.bound_at(map(float, objective.boundaries)):
             _logger.warning(

@@ -68,6 +68,7 @@ class Objective:
 
     Raises:
         ObjectivesError: It breaks a rule; the message names the line.
+        SetupError: It is a query, and `tercet[generate]`, which reads it, is not installed.
     """
 
     def __init__(

@@ -333,6 +333,17 @@ def test_an_objective_of_another_service_is_not_counted_here(edge, reader, regis
     assert collected(reader)[EVENTS] == {("checkout", "good"): 1, ("checkout", "bad"): 0}
 
 
+def test_of_two_objectives_of_one_name_the_first_is_counted(edge, reader, registry, promise, caplog):
+    """Where only one names the service, it shows when we know that this is us."""
+    promise(), promise(service="shop", target=0.95)
+    assert caplog.messages == []
+    registry.objectives.bind("shop")
+    (told,) = caplog.messages
+    assert "Objective('checkout').name must be unique in shop" in told
+    record(edge, 0.1)
+    assert events(reader) == (1, 0)
+
+
 def test_two_objectives_of_one_name_are_refused(registry, promise):
     """Both places are named; the same one twice is one."""
 
