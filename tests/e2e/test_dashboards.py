@@ -264,7 +264,10 @@ def test_variables_offer_what_is_there(scene: Scene) -> None:
     assert scene.offered(page, "environment") == {"demo"}
     assert len(scene.offered(page, "instance", service="gateway")) == 1
     assert scene.offered(page, "route", service="gateway") == {"/orders"}
-    assert scene.offered(scene.pages["tercet-slo"], "slo", service="auth-service") == {"availability"}
+    assert scene.offered(scene.pages["tercet-slo"], "slo", service="auth-service") == {
+        "availability",
+        "latency",
+    }
 
 
 def test_a_dot_leads_to_a_trace(scene: Scene) -> None:
@@ -300,7 +303,7 @@ def test_the_first_screen_says_what_is_broken(scene: Scene) -> None:
         False: False,
     }
     assert any(
-        "/orders 500" in name for name in scene.shown("tercet-service", "Errors by route", service=ORDERS)
+        "/orders 502" in name for name in scene.shown("tercet-service", "Errors by route", service=ORDERS)
     )
     left = scene.shown("tercet-service", "Budget left", service=ORDERS)
     assert left["order-service availability"][-1] < 0

@@ -104,12 +104,12 @@ def test_a_request_that_is_too_large_for_grpc_is_halved(
 
 
 def test_a_wrong_token_is_said(emitter: Callable[..., Emitter]) -> None:
-    """In the collector's own words."""
+    """In the collector's own words, and with the setting that holds it."""
     with GrpcReceiver(answer=lambda: (grpc.StatusCode.UNAUTHENTICATED, "who are you?")) as collector:
         process = emitter(collector.endpoint, **GRPC)
         process.tell("span 0", "flush")
         process.end()
     host = collector.endpoint.removeprefix("http://")
-    assert process.stderr.so_far() == [
-        f"traces to {host}: refused by the collector: gRPC UNAUTHENTICATED (who are you?)."
-    ]
+    told = f"traces to {host}: refused by the collector: gRPC UNAUTHENTICATED (who are you?)."
+    mend = "otlp_headers (OTEL_EXPORTER_OTLP_HEADERS) must hold a token that it accepts."
+    assert process.stderr.so_far() == [f"{told} {mend}"]
