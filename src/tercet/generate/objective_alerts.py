@@ -151,23 +151,15 @@ def _blind(objective: Objective, catalog: Catalog) -> Alert:
     buckets = select(
         f"{names.series(indicator.metric)}_bucket", *rules.selection(objective, catalog.environment)
     )
-    return Alert(
-        name=names.blind_alert(objective),
-        expression=f"{events} unless {bad}",
-        lasting=15 * MINUTE,
-        severity="SEV-3",
-        service=objective.service.name,
-        team=objective.service.team,
-        slo=objective.name,
-        summary=f"{objective.service.name} {objective.name}{IN_ENVIRONMENT}: no bucket ends at {boundary}",
-        meaning=f"Events are counted, but no bucket of {indicator.metric.name} ends at {boundary}.",
-        advice=Advice(
-            f"Nobody is told when {objective.service.name} breaks its promise on {objective.name}.",
-            ("The service runs with other buckets than the document was generated for.",),
-            (
-                f"Add {number(indicator.threshold)} to the buckets of the service (TERCET_DURATION_BUCKETS).",
-                "Or change the objective to a boundary that exists, and generate again.",
-            ),
+    return _cannot_see(
+        objective,
+        f"{events} unless {bad}",
+        f"{IN_ENVIRONMENT}: no bucket ends at {boundary}",
+        f"Events are counted, but no bucket of {indicator.metric.name} ends at {boundary}.",
+        causes=("The service runs with other buckets than the document was generated for.",),
+        actions=(
+            f"Add {number(indicator.threshold)} to the buckets of the service (TERCET_DURATION_BUCKETS).",
+            "Or change the objective to a boundary that exists, and generate again.",
         ),
         queries=(("Which buckets are there?", f"count by (le) ({buckets})"),),
     )
@@ -177,27 +169,19 @@ def _uncounted(objective: Objective, catalog: Catalog) -> Alert:
     running = select(names.TARGET_INFO, *rules.of_job(objective, catalog.environment))
     counted = select(names.series(SLO_EVENTS), *rules.of_job(objective, catalog.environment))
     what = f"{SLO_EVENTS.name} of {objective.name}"
-    return Alert(
-        name=names.blind_alert(objective),
+    return _cannot_see(
+        objective,
         # Not by environment: what a service says of itself has one, also where its metrics have none.
-        expression=f"group({running}) unless on () group({select(names.EVENTS, *rules.of(objective))})",
-        lasting=15 * MINUTE,
-        severity="SEV-3",
-        service=objective.service.name,
-        team=objective.service.team,
-        slo=objective.name,
-        summary=f"{objective.service.name} {objective.name}: the service runs, and counts no {what}",
-        meaning=f"The service counts {what} itself, from 0 on, as soon as it runs. There is none.",
-        advice=Advice(
-            f"Nobody is told when {objective.service.name} breaks its promise on {objective.name}.",
-            (
-                "The service runs code that does not declare the objective, older or newer than these rules.",
-                "The module that declares it is not imported by the service.",
-            ),
-            (
-                "Compare the version that runs with the one that the rules were generated from.",
-                "Deploy the code that declares it, or generate the rules again without it.",
-            ),
+        f"group({running}) unless on () group({select(names.EVENTS, *rules.of(objective))})",
+        f": the service runs, and counts no {what}",
+        f"The service counts {what} itself, from 0 on, as soon as it runs. There is none.",
+        causes=(
+            "The service runs code that does not declare the objective, older or newer than these rules.",
+            "The module that declares it is not imported by the service.",
+        ),
+        actions=(
+            "Compare the version that runs with the one that the rules were generated from.",
+            "Deploy the code that declares it, or generate the rules again without it.",
         ),
         queries=(("What is counted?", f"sum by ({names.SLO}) ({counted})"),),
     )
@@ -205,32 +189,51 @@ def _uncounted(objective: Objective, catalog: Catalog) -> Alert:
 
 def _unanswered(objective: Objective) -> Alert:
     events, bad = (select(name, *rules.of(objective)) for name in (names.EVENTS, names.BAD_EVENTS))
+    return _cannot_see(
+        objective,
+        f"absent({events})\nor {bad} > 0 unless {events}",
+        f"{IN_ENVIRONMENT}: its queries have no result",
+        "The query of all events has no result, or none in an environment in which the other query has one.",
+        causes=(
+            "What the queries read is no longer there, or has another name or other labels.",
+            "Nothing happened, and the query has no result then instead of 0.",
+        ),
+        actions=(
+            "Try the queries below in Prometheus, and take out one matcher after the other.",
+            "Correct the queries of the objective, and generate again.",
+        ),
+        queries=_asked(objective),
+        depends_on=objective.service.depends_on,
+    )
+
+
+def _cannot_see(
+    objective: Objective,
+    expression: str,
+    what: str,
+    meaning: str,
+    *,
+    causes: tuple[str, ...],
+    actions: tuple[str, ...],
+    queries: tuple[tuple[str, str], ...],
+    depends_on: tuple[str, ...] = (),
+) -> Alert:
+    """Tell that nobody would be told: an objective whose events cannot be seen."""
+    called = f"{objective.service.name} {objective.name}"
+    unseen = f"Nobody is told when {objective.service.name} breaks its promise on {objective.name}."
     return Alert(
         name=names.blind_alert(objective),
-        expression=f"absent({events})\nor {bad} > 0 unless {events}",
+        expression=expression,
         lasting=15 * MINUTE,
         severity="SEV-3",
         service=objective.service.name,
         team=objective.service.team,
         slo=objective.name,
-        summary=f"{objective.service.name} {objective.name}{IN_ENVIRONMENT}: its queries have no result",
-        meaning=(
-            "The query of all events has no result, or has none in an environment in which the other query "
-            "has one."
-        ),
-        advice=Advice(
-            f"Nobody is told when {objective.service.name} breaks its promise on {objective.name}.",
-            (
-                "What the queries read is no longer there, or has another name or other labels.",
-                "Nothing happened, and the query has no result then instead of 0.",
-            ),
-            (
-                "Try the queries below in Prometheus, and take out one matcher after the other.",
-                "Correct the queries of the objective, and generate again.",
-            ),
-        ),
-        queries=_asked(objective),
-        depends_on=objective.service.depends_on,
+        summary=f"{called}{what}",
+        meaning=meaning,
+        advice=Advice(unseen, causes, actions),
+        queries=queries,
+        depends_on=depends_on,
     )
 
 
