@@ -156,6 +156,40 @@ def test_the_budget_knows_each_event_once(tmp_path):
 
 
 @promtool
+def test_what_was_counted_before_telemetry_was_away_is_not_counted_again(tmp_path):
+    """After 75 minutes in which nothing came: only what is new counts, and all of a process that is new."""
+    away = "_x74"
+    info = 'target_info{job="order-service",instance="%s"}'
+    old, new = (info % "old", f"1x10 {away} 1x30"), (info % "new", f"_x10 {away} 1x30")
+    good = COUNT % 'instance="old"', f"0+100x10 {away} 90000+100x30"
+    bad = COUNT % 'instance="old",error_type="500"', f"10x10 {away} 5000x20 5010x9"
+    born = COUNT % 'instance="new",error_type="500"', f"_x10 {away} 5x30"
+    # promtool evaluates each minute what stands for two. Of the first two of the return, nobody can tell.
+    all_events, bad_events = (
+        f'sum(sum_over_time(slo:{of}:increase2m{{service="order-service",slo="availability"}}[2h])) / 2'
+        for of in ("events", "bad_events")
+    )
+    nearly = f"abs({all_events} - {1000 + 3000 + 25 - 100}) <= bool 100"
+    series = [old, new, good, bad, born]
+    tell(tmp_path, story(series, [("120m", bad_events, 25), ("120m", nearly, 1)]))
+
+
+@promtool
+def test_a_service_is_missed_where_it_was(tmp_path):
+    """In the environment from which it does not come any longer, though it lives in another, for a day."""
+    info = 'target_info{job="order-service",deployment_environment_name="%s"}'
+    silent = 'count(ALERTS{alertname="OrderServiceSilent",alertstate="firing",%s}) or vector(0)'
+    production, staging = (
+        silent % f'deployment_environment_name="{name}"' for name in ("production", "staging")
+    )
+    expected = [
+        *(("13m", production, 0), ("16m", production, 1), ("1440m", production, 1), ("1460m", production, 0)),
+        *(("16m", staging, 0), ("1460m", staging, 0)),
+    ]
+    tell(tmp_path, story([(info % "production", "1x5"), (info % "staging", "1x1500")], expected))
+
+
+@promtool
 def test_a_quiet_night_weighs_as_little_as_it_should(tmp_path):
     """60 failures at night and 60,000 good requests by day are a thousandth, not a half."""
     failed = COUNT % 'error_type="500"', "0+1x60 60x80"

@@ -1,8 +1,8 @@
 """Six faults, each in its own environment, played at once: who is to know is called, once, and no one else.
 
 The rules, the routes and their times are those of configs/generated; only each receiver is a pager that takes
-notes. So this takes as long as an incident does, some twenty minutes. Faults that are seen by silence have a
-Prometheus to themselves, where nobody else reports.
+notes. So this takes as long as an incident does, some twenty minutes. Silence everywhere has a Prometheus to
+itself, where nobody else reports.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ PLAYS = (
     Play(PAYMENT_FAILING, "PaymentServiceAvailabilityBurn1h", "payment-service", "page-payments", 3),
     Play(DATABASE_LOCKED, "OrderServiceAvailabilityBurn1h", "order-service", "page-shop", 3),
     Play(MEMORY_PRESSURE, "OrderServiceMemoryBurn1h", "order-service", "ticket-default", 10, _TICKET),
-    Play(NOTIFICATION_DOWN, "NotificationSilent", "notification", "page-shop", 11, alone=True),
+    Play(NOTIFICATION_DOWN, "NotificationSilent", "notification", "page-shop", 11),
     Play(COLLECTOR_AWAY, "AllServicesSilent", "telemetry", "page-default", 9, alone=True),
 )
 

@@ -19,6 +19,11 @@ REMAINING_MINUTES = "slo:budget_remaining:minutes"
 MONTHLY_EVENTS = "slo:events:by_month"
 MONTHLY_BAD_EVENTS = "slo:bad_events:by_month"
 
+# Recorded for each service.
+REPORTING_INSTANCES = "slo:reporting:instances"
+REPORTING_ENVIRONMENTS = "slo:reporting:environments"
+RETURNED_INSTANCES = "slo:returned:instances"
+
 SERVICE = "service"
 SLO = "slo"
 ENVIRONMENT = label_name("deployment.environment.name")

@@ -166,8 +166,8 @@ def _blind(objective: Objective, catalog: Catalog) -> Alert:
 
 
 def _uncounted(objective: Objective, catalog: Catalog) -> Alert:
-    running = select(names.TARGET_INFO, *rules.of_job(objective, catalog.environment))
-    counted = select(names.series(SLO_EVENTS), *rules.of_job(objective, catalog.environment))
+    running = select(names.TARGET_INFO, *rules.of_service(objective.service, catalog.environment))
+    counted = select(names.series(SLO_EVENTS), *rules.of_service(objective.service, catalog.environment))
     what = f"{SLO_EVENTS.name} of {objective.name}"
     return _cannot_see(
         objective,

@@ -108,17 +108,19 @@ def _inhibitions(catalog: Catalog) -> Iterator[str]:
             [names.SERVICE, names.ENVIRONMENT],
         )
     yield "# When nothing comes from anywhere, it is not each service that is silent."
-    yield from _inhibition([f'alertname="{names.ALL_SILENT}"'], [f'{names.SLO}="{names.PRESENCE}"'], [])
+    silent = [f'{names.SLO}="{names.PRESENCE}"']
+    yield from _inhibition([f'alertname="{names.ALL_SILENT}"'], silent, [names.ENVIRONMENT])
+    if not catalog.environment:  # of all environments at once
+        yield from _inhibition([f'alertname="{names.ALL_SILENT}"', f'{names.ENVIRONMENT}=""'], silent, [])
     needed_by = _needed_by(catalog)
     if needed_by:
         yield "# When a service that others need is paged for, theirs are the same incident."
     for service, others in needed_by.items():
         dependants = "|".join(map(literal, others))
-        # Silence is silence everywhere, unless the document is for one environment.
         yield from _inhibition(
             [f'{names.SLO}="{names.PRESENCE}"', f"{names.SERVICE}={text(service)}"],
             [f'{names.SLO}!="{names.PRESENCE}"', f"{names.SERVICE}=~{text(dependants)}"],
-            [names.ENVIRONMENT] if catalog.environment else [],
+            [names.ENVIRONMENT],
         )
         for position, page in enumerate(_PAGES):
             held_back = "|".join(response.severity for response in [*_PAGES[position:], *_TICKETS])

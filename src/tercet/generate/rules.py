@@ -8,10 +8,11 @@ five minutes back, an hour to count; every longer window is summed from what has
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 from tercet.declare.burn_rate import MINUTE, duration
 from tercet.declare.names import label_name
-from tercet.declare.objective import Filter, Indicator, IndicatorKind, Objective
+from tercet.declare.objective import Filter, Indicator, IndicatorKind, Objective, Service
 from tercet.declare.query import Queries, Query
 from tercet.generate import names
 from tercet.generate.promql import Match, bound, equal, none_of, number, one_of, rate, ratio, select, summed
@@ -57,14 +58,18 @@ def selection(objective: Objective, environment: str) -> tuple[Match, ...]:
     return _selection(objective, objective.indicator, environment)
 
 
-def of_job(objective: Objective, environment: str) -> tuple[Match, ...]:
-    """Match everything that comes from its service."""
-    matches = (equal(names.JOB, objective.service.job),)
-    return (*matches, equal(names.ENVIRONMENT, environment)) if environment else matches
+def of_service(service: Service, environment: str) -> tuple[Match, ...]:
+    """Match everything that comes from a service."""
+    return equal(names.JOB, service.job), *of_environment(environment)
+
+
+def of_environment(environment: str) -> tuple[Match, ...]:
+    """Match everything of an environment, or of all where none is named."""
+    return (equal(names.ENVIRONMENT, environment),) if environment else ()
 
 
 def _selection(objective: Objective, indicator: Indicator, environment: str) -> tuple[Match, ...]:
-    return *of_job(objective, environment), *_filter(indicator.where)
+    return *of_service(objective.service, environment), *_filter(indicator.where)
 
 
 def bad_selection(indicator: Indicator) -> tuple[Match, ...]:
@@ -126,7 +131,7 @@ def _budget(objective: Objective, environment: str) -> Iterator[_Pair]:
         events, bad_events = names.EVENTS, names.BAD_EVENTS
     else:
         events, bad_events = names.COUNTED_EVENTS, names.COUNTED_BAD_EVENTS
-        exactly = _Way(_counted, events, bad_events)
+        exactly = _Way(partial(_counted, of_service=objective.service.name), events, bad_events)
         yield from _EVENTS[objective.source.kind](objective, environment, exactly)
     selected = [select(name, *of(objective)) for name in (bad_events, events)]
     if objective.period.is_calendar:
@@ -156,16 +161,18 @@ def _of_this_month(series: str) -> str:
     return f"sum without (month) (sum_over_time({series}[31d]) and on (month) {_THIS_MONTH})"
 
 
-def _counted(selected: str) -> str:
+def _counted(selected: str, of_service: str) -> str:
     """Count the events of two minutes, each exactly once, those too with which a series begins.
 
     A rate leaves out the first sample of a series and guesses at the edges, which is good enough for alerts.
     Here, what is there now is compared with what was there two minutes earlier; a series that was not there,
-    or has begun again, began at zero. Both are looked at two minutes late, when what is pushed has arrived.
+    or has begun again, began at zero: unless nothing came from its process for longer than is looked back,
+    for nobody knows what it began with. Both are looked at two minutes late, when what is pushed has arrived.
     """
     now = f"last_over_time({selected}[5m] offset {duration(BUDGET_INTERVAL)})"
     then = f"last_over_time({selected}[1h] offset {duration(2 * BUDGET_INTERVAL)})"
-    return f"{now} - {then} >= 0 or {now}"
+    returned = select(names.RETURNED_INSTANCES, equal(names.SERVICE, of_service))
+    return f"{now} - {then} >= 0 or {now} unless on ({names.JOB}, {names.INSTANCE}) {returned}"
 
 
 @dataclass(frozen=True, slots=True)

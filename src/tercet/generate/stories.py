@@ -8,10 +8,10 @@ from tercet.declare.metric import EXPORT_ITEMS, EXPORT_WAITING
 from tercet.declare.names import label_name
 from tercet.declare.objective import Catalog, Filter, Objective, Service
 from tercet.generate import names, rules
+from tercet.generate.presence import reporting_services
 from tercet.generate.promql import Match, equal, select
 from tercet.generate.rule_tests import Story
 from tercet.generate.samples import find_samples
-from tercet.generate.telemetry_alerts import reporting_services
 
 #: Minutes that a story lasts.
 _LENGTH = 20
@@ -27,14 +27,8 @@ _Expected = tuple[tuple[str, tuple[str, ...]], ...]
 
 def service_stories(service: Service, objectives: Iterable[Objective], catalog: Catalog) -> Iterator[Story]:
     """Tell what may happen to a service and to each of its objectives."""
-    name, info = (
-        service.name,
-        select(names.TARGET_INFO, equal(names.JOB, service.job), *_environment(catalog)),
-    )
-    alert = names.silence_alert(name)
     if service in reporting_services(catalog):
-        yield Story(f"{name}: silent", (), _fires(alert, names.PRESENCE, name), _LENGTH)
-        yield Story(f"{name}: there", ((info, f"1x{_LENGTH}"),), _fires(None, names.PRESENCE, name), _LENGTH)
+        yield from _silences(service, catalog)
     for objective in objectives:
         if objective.indicator.kind == "query":
             yield from _queried(objective, catalog)
@@ -42,14 +36,40 @@ def service_stories(service: Service, objectives: Iterable[Objective], catalog: 
             yield from (_minutes if objective.indicator.counts_minutes else _events)(objective, catalog)
 
 
+def _silences(service: Service, catalog: Catalog) -> Iterator[Story]:
+    def story(what: str, alerts: list[str], *series: tuple[str, str]) -> Story:
+        recorded = equal(names.SERVICE, service.name), equal(names.SLO, names.PRESENCE)
+        return Story(f"{service.name}: {what}", series, ((_firing(*recorded), _counts(alerts)),), _LENGTH)
+
+    silent = [names.silence_alert(service.name)]
+    here, there = (
+        select(names.TARGET_INFO, *rules.of_service(service, catalog.environment or environment))
+        for environment in (_ENVIRONMENT, "staging")
+    )
+    yield story("was never there", silent)
+    yield story("there", [], (here, f"1x{_LENGTH}"))
+    yield story("no longer there", silent, (here, "1x3"))
+    if not catalog.environment:
+        yield story("no longer in one environment", silent, (here, "1x3"), (there, f"1x{_LENGTH}"))
+
+
 def telemetry_stories(catalog: Catalog) -> Iterator[Story]:
     """Tell what may happen to telemetry itself."""
     services = reporting_services(catalog)
     job = equal(names.JOB, services[0].job if services else "any")
-    info = select(names.TARGET_INFO, job, *_environment(catalog))
+    always: _Series = ()
     if services:
-        yield Story("no service reports", (), _telemetry((names.ALL_SILENT, 1)), _LENGTH)
-        yield Story("one service reports", ((info, f"1x{_LENGTH}"),), _telemetry(), _LENGTH)
+        here, there = (
+            _reports(services[0], catalog.environment or each) for each in (_ENVIRONMENT, "staging")
+        )
+        always = ((here, f"1x{_LENGTH}"),)
+        silent = _telemetry(names.ALL_SILENT)
+        yield Story("no service ever reported", (), silent, _LENGTH)
+        yield Story("no service reports any longer", ((here, "1x3 stale"),), silent, _LENGTH)
+        yield Story("one service reports", always, _telemetry(), _LENGTH)
+        if not catalog.environment:
+            gone = (there, "1x3 stale")
+            yield Story("no service reports from one environment", (*always, gone), silent, _LENGTH)
     for name, metric, values, alert in (
         ("items are lost from the first one on", EXPORT_ITEMS, f"_x15 3x{_LENGTH}", "TelemetryDropped"),
         ("items are lost", EXPORT_ITEMS, f"0+1x{_LENGTH}", "TelemetryDropped"),
@@ -57,20 +77,28 @@ def telemetry_stories(catalog: Catalog) -> Iterator[Story]:
         ("too many wait", EXPORT_WAITING, f"{catalog.waiting_limit + 1}x{_LENGTH}", "TelemetryWaiting"),
     ):
         outcome = [equal(label_name("outcome"), "refused")] if metric is EXPORT_ITEMS else []
-        labels = (job, *_environment(catalog), equal(label_name("signal"), "traces"), *outcome)
-        told = _telemetry((alert, 1)) if alert else _telemetry()
-        yield Story(
-            name, ((info, f"1x{_LENGTH}"), (select(names.series(metric), *labels), values)), told, _LENGTH
+        labels = (
+            job,
+            *rules.of_environment(catalog.environment),
+            equal(label_name("signal"), "traces"),
+            *outcome,
         )
-    many = select("orders_total", job, *_environment(catalog), equal(names.OVERFLOW, "true"))
-    told = _telemetry(("TelemetryOverflow", 1))
-    yield Story("a metric overflows", ((info, f"1x{_LENGTH}"), (many, f"1x{_LENGTH}")), told, _LENGTH)
+        series = (*always, (select(names.series(metric), *labels), values))
+        yield Story(name, series, _telemetry(*filter(None, [alert])), _LENGTH)
+    many = select(
+        "orders_total", job, *rules.of_environment(catalog.environment), equal(names.OVERFLOW, "true")
+    )
+    told = _telemetry("TelemetryOverflow")
+    yield Story("a metric overflows", (*always, (many, f"1x{_LENGTH}")), told, _LENGTH)
 
 
-def _telemetry(*alerts: tuple[str, int]) -> _Expected:
-    firing = sorted([(names.WATCHDOG, 1), *alerts])
-    samples = tuple(f"{{labels: '{{alertname=\"{name}\"}}', value: {count}}}" for name, count in firing)
-    return ((_firing(equal(names.SLO, names.TELEMETRY)), samples),)
+def _reports(service: Service, environment: str) -> str:
+    recorded = equal(names.SERVICE, service.name), equal(names.SLO, names.PRESENCE)
+    return select(names.REPORTING_ENVIRONMENTS, *recorded, equal(names.ENVIRONMENT, environment))
+
+
+def _telemetry(*alerts: str) -> _Expected:
+    return ((_firing(equal(names.SLO, names.TELEMETRY)), _counts([names.WATCHDOG, *alerts])),)
 
 
 def _events(objective: Objective, catalog: Catalog) -> Iterator[Story]:
@@ -96,7 +124,7 @@ def _events(objective: Objective, catalog: Catalog) -> Iterator[Story]:
         yield story("a slow burn", *flow, _alerts_above(objective, Fraction(bad, total)))
     blind = _expected(objective, [names.blind_alert(objective)], ())
     if objective.indicator.counted != "metric":
-        info = select(names.TARGET_INFO, *rules.of_job(objective, catalog.environment))
+        info = select(names.TARGET_INFO, *rules.of_service(objective.service, catalog.environment))
         yield Story(f"{called}: nobody counts", ((info, f"1x{_LENGTH}"),), blind, _LENGTH)
     elif slow:
         count = select(rules.counted(objective.indicator), *_labels(objective, catalog))
@@ -146,13 +174,11 @@ def _expected(objective: Objective, alerts: list[str], holds: Iterable[tuple[str
     values = (
         (f"sum({select(name, *recorded)})", (f"{{labels: '{{}}', value: {value}}}",)) for name, value in holds
     )
-    samples = tuple(f"{{labels: '{{alertname=\"{name}\"}}', value: 1}}" for name in sorted(alerts))
-    return (_firing(*recorded), samples), *values
+    return (_firing(*recorded), _counts(alerts)), *values
 
 
-def _fires(alert: str | None, slo: str, service: str) -> _Expected:
-    samples = (f"{{labels: '{{alertname=\"{alert}\"}}', value: 1}}",) if alert else ()
-    return ((_firing(equal(names.SERVICE, service), equal(names.SLO, slo)), samples),)
+def _counts(alerts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{{labels: '{{alertname=\"{name}\"}}', value: 1}}" for name in sorted(alerts))
 
 
 def _firing(*matches: Match) -> str:
@@ -251,7 +277,3 @@ def _of_queries(objective: Objective, catalog: Catalog, good: str, bad: str) -> 
         for labels in series
         if values
     )
-
-
-def _environment(catalog: Catalog) -> tuple[Match, ...]:
-    return (equal(names.ENVIRONMENT, catalog.environment),) if catalog.environment else ()

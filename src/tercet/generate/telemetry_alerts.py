@@ -1,4 +1,4 @@
-"""What telemetry itself is watched by: silent services, lost items, and alerting that died."""
+"""What telemetry itself is watched by: silence everywhere, lost items, and alerting that died."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,52 +6,16 @@ from tercet.declare.burn_rate import MINUTE, duration
 from tercet.declare.metric import EXPORT_ITEMS, EXPORT_WAITING
 from tercet.declare.names import label_name
 from tercet.declare.objective import Advice, Catalog, Service
-from tercet.generate import names
+from tercet.generate import names, presence, rules
 from tercet.generate.alerts import IN_ENVIRONMENT, JOB, Alert
-from tercet.generate.promql import Match, equal, one_of, select, summed
+from tercet.generate.promql import Match, equal, select, summed
 
-#: Metrics come once a minute, unless somebody says otherwise; four may be missed.
-_SILENT_AFTER = 5 * MINUTE
 _SIGNAL, _OUTCOME = label_name("signal"), label_name("outcome")
-
-
-def silence_alert(service: Service, catalog: Catalog) -> Alert:
-    """Watch a service from which nothing may come at all, and of which no rule would then say a word."""
-    info = select(names.TARGET_INFO, equal(names.JOB, service.job), *_environment(catalog))
-    return Alert(
-        name=names.silence_alert(service.name),
-        expression=f"absent_over_time({info}[{duration(_SILENT_AFTER)}])",
-        lasting=4 * MINUTE,  # later than all together, which holds this back
-        severity="SEV-2",
-        service=service.name,
-        team=service.team,
-        slo=names.PRESENCE,
-        summary=f"{service.name}: nothing has come from it for {duration(_SILENT_AFTER)}",
-        meaning=(
-            f"Prometheus has no {names.TARGET_INFO} with {names.JOB} {service.job!r}. Every running process "
-            "has one, also without any traffic. The objectives of the service cannot be judged meanwhile."
-        ),
-        advice=Advice(
-            f"{service.name} is down, or nobody can see how it is.",
-            (
-                "No process of the service runs.",
-                "The processes cannot reach the collector, or Prometheus cannot reach them.",
-                f"It runs under another name: {names.JOB} must be {service.job}.",
-            ),
-            (
-                "Ask the service itself: does its health check answer?",
-                "Look whether its processes run, and at the end of their logs.",
-                "If it serves users, look for 'collector' in its logs: it says when it cannot deliver.",
-            ),
-        ),
-        queries=(("Which services report?", f"count by ({names.JOB}) ({names.TARGET_INFO})"),),
-        depends_on=service.depends_on,
-    )
 
 
 def telemetry_alerts(catalog: Catalog) -> Iterator[Alert]:
     """Watch the way that telemetry takes."""
-    if reporting := reporting_services(catalog):
+    if reporting := presence.reporting_services(catalog):
         yield _all_silent(reporting, catalog)
     yield _dropped(catalog)
     yield _overflow(catalog)
@@ -59,35 +23,26 @@ def telemetry_alerts(catalog: Catalog) -> Iterator[Alert]:
     yield _watchdog(catalog)
 
 
-def reporting_services(catalog: Catalog) -> list[Service]:
-    """List the services that emit telemetry of their own, and so are missed when nothing comes.
-
-    Of a service that is known by queries alone, nobody can say what it emits.
-    """
-    known_by: dict[str, set[str]] = {name: set() for name in catalog.services}
-    for objective in catalog.objectives:
-        known_by[objective.service.name].add(objective.indicator.kind)
-    return [service for name, service in catalog.services.items() if known_by[name] != {"query"}]
-
-
 def _all_silent(services: Iterable[Service], catalog: Catalog) -> Alert:
-    jobs = one_of(names.JOB, (service.job for service in services))
     return Alert(
         name=names.ALL_SILENT,
-        expression=f"absent_over_time({select(names.TARGET_INFO, jobs, *_environment(catalog))}[5m])",
+        expression=presence.silence_of_all(services, catalog.environment),
         lasting=2 * MINUTE,  # what has just started may not have exported yet
         severity="SEV-2",
         service=names.TELEMETRY,
         team=catalog.team,
         slo=names.TELEMETRY,
-        summary="Nothing has come from any service for 5m",
-        meaning="Prometheus has no sample of any service. Alerts on single services are held back meanwhile.",
+        summary=f"Nothing has come from any service{IN_ENVIRONMENT} for {duration(presence.SILENT_AFTER)}",
+        meaning=(
+            "Prometheus has no sample of any service, or of none in an environment from which some came "
+            "within a day. Alerts on single services there are held back meanwhile."
+        ),
         advice=Advice(
             "Nobody would see an outage: all alerts on services are blind.",
             (
                 "The collector is down, or cannot reach Prometheus.",
                 "Prometheus refuses what it is sent: its disk is full, or its limits are reached.",
-                "All services are down.",
+                "All services are down, or the environment was taken down: then silence this for a day.",
             ),
             (
                 "Ask some services whether they answer. If none does, it is an outage: page everybody.",
@@ -95,12 +50,21 @@ def _all_silent(services: Iterable[Service], catalog: Catalog) -> Alert:
                 "Look at the log of Prometheus, and at the disk that it writes to.",
             ),
         ),
-        queries=(("Does anything report?", f"count by ({names.JOB}) ({names.TARGET_INFO})"),),
+        queries=(
+            (
+                "Does anything report?",
+                f"count by ({names.JOB}, {names.ENVIRONMENT}) ({names.TARGET_INFO})",
+            ),
+        ),
     )
 
 
 def _dropped(catalog: Catalog) -> Alert:
-    lost = select(names.series(EXPORT_ITEMS), Match(_OUTCOME, "!=", "delivered"), *_environment(catalog))
+    lost = select(
+        names.series(EXPORT_ITEMS),
+        Match(_OUTCOME, "!=", "delivered"),
+        *rules.of_environment(catalog.environment),
+    )
     by = (names.JOB, names.ENVIRONMENT, _SIGNAL, _OUTCOME)
     return Alert(
         name="TelemetryDropped",
@@ -139,7 +103,7 @@ def _dropped(catalog: Catalog) -> Alert:
 
 
 def _overflow(catalog: Catalog) -> Alert:
-    overflowing = select("", equal(names.OVERFLOW, "true"), *_environment(catalog))
+    overflowing = select("", equal(names.OVERFLOW, "true"), *rules.of_environment(catalog.environment))
     return Alert(
         name="TelemetryOverflow",
         expression=f"count by ({names.JOB}, {names.ENVIRONMENT}) ({overflowing}) > 0",
@@ -167,7 +131,7 @@ def _overflow(catalog: Catalog) -> Alert:
 
 
 def _waiting(catalog: Catalog) -> Alert:
-    waiting = select(names.series(EXPORT_WAITING), *_environment(catalog))
+    waiting = select(names.series(EXPORT_WAITING), *rules.of_environment(catalog.environment))
     by = f"{names.JOB}, {names.ENVIRONMENT}, {_SIGNAL}"
     return Alert(
         name="TelemetryWaiting",
@@ -225,7 +189,3 @@ def _watchdog(catalog: Catalog) -> Alert:
             ),
         ),
     )
-
-
-def _environment(catalog: Catalog) -> tuple[Match, ...]:
-    return (equal(names.ENVIRONMENT, catalog.environment),) if catalog.environment else ()

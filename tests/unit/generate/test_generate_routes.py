@@ -117,6 +117,11 @@ def test_a_page_that_outlives_its_response_time_is_escalated(catalog):
             alert("api", "SEV-1", slo="paid"),
             False,
         ),
+        (
+            alert("telemetry", "SEV-2", alertname="AllServicesSilent"),
+            alert("api", "SEV-2", slo="presence", **IN_TEST),
+            False,
+        ),
         # Nothing holds back the dead man's switch.
         (alert("telemetry", "SEV-2"), alert("telemetry", "SEV-4", alertname="Watchdog"), False),
     ],
@@ -127,12 +132,18 @@ def test_what_is_worse_holds_back_what_is_less(catalog, source, target, held_bac
 
 
 def test_a_service_is_held_back_by_what_it_needs_by_way_of_others(catalog):
-    """And in all environments by a silence that knows none."""
+    """However deep."""
     shop = Service("shop", "shop", depends_on=("api",))
-    deep = replace(catalog, services={**catalog.services, "shop": shop}, environment="")
+    deep = replace(catalog, services={**catalog.services, "shop": shop})
     assert holds_back(deep, alert("bank", "SEV-1"), alert("shop", "SEV-1"))
-    silent = alert("bank", "SEV-2", slo="presence") | {ENVIRONMENT: ""}
-    assert holds_back(deep, silent, alert("shop", "SEV-1", slo="paid"))
+
+
+def test_silence_everywhere_holds_back_silence_anywhere(catalog):
+    """Of a document that is for all environments."""
+    everywhere = replace(catalog, environment="")
+    silent = alert("telemetry", "SEV-2", alertname="AllServicesSilent") | {ENVIRONMENT: ""}
+    assert holds_back(everywhere, silent, alert("api", "SEV-2", slo="presence"))
+    assert not holds_back(everywhere, silent, alert("api", "SEV-1", slo="paid"))
 
 
 def test_services_that_need_nobody_hold_back_nobody(catalog):

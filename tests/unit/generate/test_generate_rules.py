@@ -144,7 +144,7 @@ def labels_of(metrics):
 
 #: What Prometheus, the resource and the rules themselves have.
 OWN_LABELS = {
-    *("job", "deployment_environment_name", "le", "__name__", "otel_metric_overflow"),
+    *("job", "instance", "deployment_environment_name", "le", "__name__", "otel_metric_overflow"),
     *("service", "slo", "month"),
 }
 
