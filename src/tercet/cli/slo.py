@@ -80,7 +80,7 @@ def _take_questions(parser: argparse.ArgumentParser) -> None:
         metavar="objectives.yaml",
         help="what is promised (default: objectives.yaml)",
     )
-    parser.add_argument("--module", help="what declares more metrics, such as shop.app; it is imported")
+    parser.add_argument("--module", help="code with metrics and objectives, such as shop.app; it is imported")
     for name, what in (
         ("service", "this service"),
         ("objective", "this objective"),

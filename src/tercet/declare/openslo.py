@@ -20,8 +20,8 @@ from tercet.declare.draft import (
     told,
 )
 from tercet.declare.outline import Value
-from tercet.declare.parse import boolean
-from tercet.declare.quantity import name, number, one_of
+from tercet.declare.parse import Unusable, boolean
+from tercet.declare.quantity import name, one_of
 from tercet.declare.query import free_windows, rated
 
 VERSIONS = ("openslo/v1", "openslo.com/v1")
@@ -48,6 +48,7 @@ _ROLLING = {"28d": "28d", "4w": "28d", "30d": "30d"}
 _A_MINUTE = ("1m", "60s")
 #: From the operator of what is good to that of what is bad.
 _WORSE = {"lte": ">", "lt": ">=", "gte": "<", "gt": "<="}
+_MOST_DIGITS = 30
 _METHODS = ("Occurrences", "Timeslices", "RatioTimeslices")
 
 #: Documents by kind and name.
@@ -217,7 +218,7 @@ class _Slo:
     def _beyond(self, metric: Value, objective: Taking) -> str:
         text = _Metric(Taking(metric), self._library, self._losses).query(None, checked_ratio)
         operator = objective.needed("op", "Write lte.").read(one_of(_WORSE))
-        limit = objective.needed("value", "Write the threshold.").read(number)
+        limit = objective.needed("value", "Write the threshold.").read(_any_number)
         return checked_ratio(f"{_inside(text)} {operator} bool {limit:f}")
 
 
@@ -285,6 +286,17 @@ class _Metric:
             kind = spec.fields().get("type") if spec is not None else None
         if kind is not None and str(kind.node.value).lower() not in _PROMETHEUS:
             raise _Elsewhere(f"objectives of {kind.node.value}: only Prometheus is asked")
+
+
+def _any_number(text: str) -> Decimal:
+    try:
+        value = Decimal(text.strip())
+        is_usable = value.is_finite() and abs(value.adjusted()) < _MOST_DIGITS
+    except ArithmeticError:
+        is_usable = False
+    if not is_usable:
+        raise Unusable(f"a number of at most {_MOST_DIGITS} digits", "Write 0.5.")
+    return value
 
 
 def _inside(text: str) -> str:

@@ -32,6 +32,7 @@ _PROBE = 7919
 _PER_WINDOW = frozenset(
     {"increase", "delta", "idelta", "sum_over_time", "count_over_time", "changes", "resets"}
 )
+_A_SECOND = frozenset({"rate", "irate", "deriv"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,12 @@ class Query:
 
     def at(self, window: int) -> str:
         """Write it for a window of some seconds."""
-        return _whole(self.text.replace(PLACE, duration(window)))
+        return self.inner.replace(PLACE, duration(window))
+
+    @property
+    def inner(self) -> str:
+        """The text as it can stand within another, whatever comments it has."""
+        return _whole(self.text)
 
     def with_counters(self, take: Callable[[str], str]) -> str:
         """Write it with another way to see each counter than by its window.
@@ -129,8 +135,8 @@ def _looked_at(written: str, tree: Any) -> Query:
     if fixed:
         rule = f"without windows of its own ([{duration(int(fixed[0].total_seconds()))}])"
         raise Unusable(rule, f"Write [{PLACE}] instead: rules look at several windows.")
-    functions = {node.func.name for node in _nodes(tree) if type(node).__name__ == "Call" and _ranges(node)}
-    return Query(written, _terms_of(written, tree), bool(functions) and functions <= _PER_WINDOW)
+    counts = set(_counts_windows(tree))
+    return Query(written, _terms_of(written, tree), counts == {True})
 
 
 def free_windows(text: str) -> tuple[str, tuple[str, ...]]:
@@ -195,12 +201,6 @@ def _quoted_for_parser(found: re.Match[str]) -> str:
     return found[0] if found[1] else ""
 
 
-def _nodes(tree: Any) -> Iterator[Any]:
-    yield tree
-    for below in _below(tree):
-        yield from _nodes(below)
-
-
 def _below(node: Any) -> Iterator[Any]:
     for name in ("lhs", "rhs", "expr", "param", "vector_selector"):
         if (below := getattr(node, name, None)) is not None:
@@ -218,8 +218,22 @@ def _windows(tree: Any) -> Iterator[timedelta]:
             yield from _windows(below)
 
 
-def _ranges(call: Any) -> bool:
-    return any(hasattr(argument, "range") for argument in call.args)
+def _counts_windows(node: Any) -> Iterator[bool]:
+    """Tell of each call over the window whether it counts what happened within, or a second's share of it.
+
+    What takes the worst or the mean of a window is one or the other by what stands in it.
+    """
+    if type(node).__name__ == "Call" and any(map(_is_over_window, node.args)):
+        for functions, counts in ((_PER_WINDOW, True), (_A_SECOND, False)):
+            if node.func.name in functions:
+                yield counts
+                return
+    for below in _below(node):
+        yield from _counts_windows(below)
+
+
+def _is_over_window(argument: Any) -> bool:
+    return getattr(argument, "range", None) == timedelta(seconds=_PROBE)
 
 
 # Sums of counters.

@@ -21,7 +21,9 @@ from tercet.declare.parse import boolean
 from tercet.declare.quantity import name
 
 VERSION = "prometheus/v1"
-_PAGES, _TICKETS = ("1h", "6h"), ("1d", "3d")
+#: The only one that can tell somebody of any target.
+_LONGEST = "3d"
+_PAGES, _TICKETS = ("1h", "6h"), ("1d", _LONGEST)
 _LABELS = "alerts carry service, team, slo and severity, and no others"
 _PLUGINS = "what a plugin does is code, which is not read here"
 _WHY = {
@@ -65,7 +67,12 @@ def _draft(slo: Taking, sli: Fields, service: str, period: str, losses: Losses) 
     target = objective.read(percentage)
     alerting = slo.part("alerting")
     annotations = alerting.part("annotations") if alerting else None
-    off = (*_silenced(alerting, losses), *deaf_windows(objective, target, period, losses))
+    silenced = dict(_silenced(alerting, losses))
+    off = dict.fromkeys((*silenced, *deaf_windows(objective, target, period, losses)))
+    if len(off) == len(WINDOWS):
+        disable = silenced[_LONGEST]
+        losses.tell(disable, f"disable: somebody is always told, if only of what goes within {_LONGEST}")
+        del off[_LONGEST]
     draft = Draft(
         place=place_of(slo.whole),
         service=service,
@@ -73,7 +80,7 @@ def _draft(slo: Taking, sli: Fields, service: str, period: str, losses: Losses) 
         queries=tuple(_queries(sli)),
         target=target,
         period=period,
-        off=tuple(dict.fromkeys(off)),
+        off=tuple(off),
         impact=_impact(slo, annotations, losses),
         runbook=runbook_of(annotations, losses),
     )
@@ -101,22 +108,17 @@ def _queries(sli: Fields) -> Iterator[tuple[Key, str]]:
     yield "total", events.needed("total_query", "Write the query of all events.").read(checked_query)
 
 
-def _silenced(alerting: Taking | None, losses: Losses) -> Iterator[str]:
-    """List the windows of which sloth tells nobody, but for one, of which somebody is always told here."""
-    silent: list[str] = []
+def _silenced(alerting: Taking | None, losses: Losses) -> Iterator[tuple[str, Value]]:
+    """List the windows of which sloth tells nobody, each with what says so."""
     for key, windows in (("page_alert", _PAGES), ("ticket_alert", _TICKETS)):
         alert = alerting.part(key) if alerting else None
         if alert is None:
             continue
         if (disable := alert.take("disable")) is not None and disable.read(boolean):
-            silent += windows
-            if len(silent) == len(WINDOWS):
-                last = silent.pop()
-                losses.tell(disable, f"disable: somebody is always told, if only of what goes within {last}")
+            yield from ((window, disable) for window in windows)
         if (labels := alert.part("labels")) is not None:
             severity = labels.take("severity")
             if severity is not None and str(severity.node.value) not in RESPONSES:
                 losses.tell(severity, "severity: it is SEV-1 to SEV-4, by how fast the budget goes")
             labels.tell_rest(losses, dict.fromkeys(labels.names(), _LABELS))
         alert.tell_rest(losses, _WHY)
-    yield from silent

@@ -12,7 +12,11 @@ from tercet.declare.query import Queries, Term
 Labels = Mapping[str, str]
 #: What a label may be when nothing says what it must be: what codes, methods and outcomes are.
 _USUAL = ("", "200", "500", "404", "429", "301", "GET", "POST", "ok", "error", "0.1", "+Inf", "x")
-_MOST = 5000
+_MOST = 20_000
+#: Of a pattern that has more of these, or one within another, nobody knows how long it takes to match.
+_MOST_REPEATS = 6
+_REPEAT = re.compile(r"(?<!\\)[*+]|\{\d*,\d*\}")
+_REPEAT_WITHIN = re.compile(r"[*+}][^()]*\)+[*+{]")
 #: A request adds to a count, to its bucket and to one more, at most.
 _MOST_SERIES = 3
 
@@ -34,15 +38,24 @@ def find_samples(queries: Queries) -> Samples | None:
     kinds: dict[tuple[bool, ...], Labels] = {}
     for labels in itertools.islice(_possible((*part, *total)), _MOST):
         kinds.setdefault(tuple(_matches(term, labels) for term in (*part, *total)), labels)
-    seen = [labels for matched, labels in kinds.items() if any(matched)]
+    seen = [matched for matched in kinds if any(matched)]
     events: dict[tuple[int, int], tuple[Labels, ...]] = {}
-    for size in range(1, _MOST_SERIES + 1):
-        for series in itertools.combinations(seen, size):
-            events.setdefault((_count(part, series), _count(total, series)), series)
+    for several in itertools.islice(_combined(seen), _MOST):
+        counts = (
+            sum(_count(part, matched) for matched in several),
+            sum(_count(total, matched[len(part) :]) for matched in several),
+        )
+        if counts not in events:
+            events[counts] = tuple(kinds[matched] for matched in several)
     good, bad = events.get((0, 1)), events.get((1, 1))
     if good is None or bad is None:
         return None
     return Samples(bad, good) if queries.kind == "good" else Samples(good, bad)
+
+
+def _combined(seen: list[tuple[bool, ...]]) -> Iterator[tuple[tuple[bool, ...], ...]]:
+    for size in range(1, _MOST_SERIES + 1):
+        yield from itertools.combinations(seen, size)
 
 
 def _possible(terms: Iterable[Term]) -> Iterator[Labels]:
@@ -85,12 +98,15 @@ def _matches(term: Term, labels: Labels) -> bool:
 
 
 def _is(text: str, operator: str, value: str) -> bool:
+    if operator in ("=", "!="):
+        return (text == value) == (operator == "=")
+    if len(_REPEAT.findall(value)) > _MOST_REPEATS or _REPEAT_WITHIN.search(value):
+        return False
     try:
-        same = text == value if operator in ("=", "!=") else re.fullmatch(value, text, re.DOTALL) is not None
+        return (re.fullmatch(value, text, re.DOTALL) is not None) == (operator == "=~")
     except re.error:  # Prometheus' expressions are not quite Python's.
         return False
-    return same == (operator in ("=", "=~"))
 
 
-def _count(terms: Iterable[Term], series: Iterable[Labels]) -> int:
-    return sum(term.sign for labels in series for term in terms if _matches(term, labels))
+def _count(terms: Iterable[Term], matched: Iterable[bool]) -> int:
+    return sum(term.sign for term, is_one in zip(terms, matched, strict=False) if is_one)

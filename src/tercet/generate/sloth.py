@@ -41,7 +41,7 @@ def _objective(objective: Objective, catalog: Catalog) -> Iterator[str]:
 def _indicator(objective: Objective, catalog: Catalog) -> Iterator[str]:
     indicator, selected = objective.source, rules.source_selection(objective, catalog.environment)
     if indicator.queries is not None:
-        yield from _queries(indicator.queries)
+        yield from render_queries(indicator.queries)
         return
     if indicator.counts_minutes:
         (_, every), (_, bad) = rules.from_raw(objective, catalog.environment)
@@ -60,18 +60,18 @@ def _indicator(objective: Objective, catalog: Catalog) -> Iterator[str]:
     yield f"      total_query: {text(total)}"
 
 
-def _queries(queries: Queries) -> Iterator[str]:
-    part = queries.part.text
-    if queries.total is None:
-        over_it = part if PLACE in part else f"avg_over_time((\n{part}\n)[{PLACE}:1m])"
+def render_queries(queries: Queries) -> Iterator[str]:
+    """Write queries that somebody brought along as sloth has them."""
+    part, total = queries.part, queries.total
+    if total is None:
+        over_it = part.inner if PLACE in part.text else f"avg_over_time((\n{part.text}\n)[{PLACE}:1m])"
         yield "    raw:"
         yield f"      error_ratio_query: {text(over_it)}"
         return
-    total = queries.total.text
-    bad = part if queries.kind == "bad" else f"(\n{total}\n) - (\n{part}\n)"
+    bad = part.inner if queries.kind == "bad" else f"(\n{total.text}\n) - (\n{part.text}\n)"
     yield "    events:"
     yield f"      error_query: {text(bad)}"
-    yield f"      total_query: {text(total)}"
+    yield f"      total_query: {text(total.inner)}"
 
 
 def _sum(series: str, *matches: Match) -> str:

@@ -172,6 +172,12 @@ A, B = "(sum(rate(a[{{.window}}])))", "(sum(rate(b[{{.window}}])))"
             "{target: 0.99, op: gte, value: 5}",
             f"{A} < bool 5",
         ),
+        (
+            "Occurrences",
+            f"{{thresholdMetric: {QUERY % 'a'}}}",
+            "{target: 0.99, op: lte, value: -1.5e1}",
+            f"{A} > bool -15",
+        ),
     ],
 )
 def test_each_way_to_budget_has_its_query(tmp_path, method, indicator, objective, query):
@@ -188,6 +194,15 @@ def test_each_way_to_budget_has_its_query(tmp_path, method, indicator, objective
         ("Timeslices", RATIO.replace("KIND", "bad"), "{target: 0.9}", "timeSliceTarget must be given"),
         ("Occurrences", f"{{ratioMetric: {{raw: {QUERY % 'a'}}}}}", "{target: 0.9}", "rawType must be given"),
         ("Occurrences", f"{{thresholdMetric: {QUERY % 'a'}}}", "{target: 0.9}", "op must be given"),
+        *(
+            (
+                "Occurrences",
+                f"{{thresholdMetric: {QUERY % 'a'}}}",
+                f"{{target: 0.9, op: lte, value: {value}}}",
+                "value must be a number of at most 30 digits",
+            )
+            for value in ("nan", "inf", "1e400", "soon")
+        ),
         (
             "Occurrences",
             RATIO.replace("KIND", "bad"),
@@ -209,6 +224,22 @@ def test_what_cannot_be_budgeted_is_refused(tmp_path, method, indicator, objecti
     text = OPENSLO.replace("METHOD", method).replace("INDICATOR", indicator).replace("OBJECTIVE", objective)
     with pytest.raises(ObjectivesError, match=told):
         load_foreign([written(tmp_path, text)], "30d")
+
+
+def test_an_import_always_tells_somebody(tmp_path):
+    """Also where tickets are disabled, and no page could ever come."""
+    text = """\
+version: prometheus/v1
+service: web
+slos:
+- name: half
+  objective: 50
+  sli: {events: {error_query: 'sum(rate(a[{{.window}}]))', total_query: 'sum(rate(b[{{.window}}]))'}}
+  alerting: {ticket_alert: {disable: true}}
+"""
+    imported = load_foreign([written(tmp_path, text)], "30d")
+    assert set(imported.drafts[0].off) == {"1h", "6h", "1d"}
+    assert "disable: somebody is always told, if only of what goes within 3d" in imported.losses.places
 
 
 def test_what_nothing_uses_is_told(tmp_path):

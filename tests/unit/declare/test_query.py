@@ -63,10 +63,14 @@ def test_counters_are_seen_another_way():
         ("sum(increase(a[{{.window}}]))", True),
         ("sum(sum_over_time(a[{{.window}}]))", True),
         ("sum(avg_over_time(a[{{.window}}]))", False),
+        ("sum_over_time(sum(rate(a[1m]))[{{.window}}:1m])", True),
+        ("max_over_time(sum(increase(a[{{.window}}]))[{{.window}}:1m])", True),
+        ("avg_over_time(sum(rate(a[{{.window}}]))[{{.window}}:1m])", False),
+        ("sum(increase(a[{{.window}}])) + sum(rate(b[{{.window}}]))", False),
     ],
 )
 def test_what_is_counted_in_a_window_is_told_from_what_is_counted_a_second(text, is_per_window):
-    """By the functions of the query."""
+    """By the outermost functions over the window, whatever is within."""
     assert parse_query(text).is_per_window == is_per_window
 
 

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from tercet.declare.document import load_catalog
+from tercet.declare.query import Queries, parse_query
 from tercet.declare.settings import Settings
+from tercet.generate import sloth
 from tercet.generate.rulefile import Group, Recording, render_rule_file
 from tercet.generate.tree import render_tree
 
@@ -96,3 +98,11 @@ def test_each_query_is_promql(slos, tmp_path):
         render_rule_file("# test", [Group("sloth", 60, recordings)]), "utf-8"
     )
     subprocess.run(["promtool", "check", "rules", tmp_path / "rules.yaml"], check=True, timeout=60)
+
+
+def test_a_comment_takes_nothing_with_it():
+    """Sloth puts queries into others, each on one line with what follows."""
+    commented = "sum(rate(a[{{.window}}])) # all"
+    part, total = parse_query(commented), parse_query(commented)
+    lines = list(sloth.render_queries(Queries("bad", part, total)))
+    assert [yaml.safe_load(line.partition(": ")[2])[-1] for line in lines[1:]] == ["\n", "\n"]

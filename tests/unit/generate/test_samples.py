@@ -57,8 +57,18 @@ def test_failures_may_have_a_counter_of_their_own():
         ('sum(rate(hits{job="a",code=~"\\\\pL+"}[{{.window}}]))', ALL),
         ("max(rate(hits[{{.window}}]))", ALL),
         (ALL, "2 * sum(rate(hits[{{.window}}]))"),
+        # Of these a search would not end.
+        (f'sum(rate(hits{{job="a",code=~"(a+)+b",code!="{"a" * 60}"}}[{{{{.window}}}}]))', ALL),
+        (f'sum(rate(hits{{job="a",code=~"{".*a" * 12}b",code!="{"a" * 60}"}}[{{{{.window}}}}]))', ALL),
     ],
 )
 def test_where_nothing_can_be_guessed_nothing_is_tried(part, total):
     """Rather than something that may be wrong."""
     assert found("bad", part, total) is None
+
+
+def test_of_many_labels_a_few_combinations_are_tried():
+    """However many there are."""
+    labels = ",".join(f'l{number}=~"a|b|c"' for number in range(7))
+    total = " + ".join(f'sum(rate(hits{{l{number}="a"}}[{{{{.window}}}}]))' for number in range(7))
+    found("bad", f"sum(rate(hits{{{labels}}}[{{{{.window}}}}]))", total)
