@@ -50,10 +50,10 @@ from tercet.declare.quantity import (
     share,
     whole_seconds,
 )
-from tercet.declare.query import Queries, parse_query, parse_ratio
+from tercet.declare.query import Queries, Query, parse_query, parse_ratio
 from tercet.declare.settings import Settings
 from tercet.declare.usage import USAGE
-from tercet.errors import MetricError, ObjectivesError
+from tercet.errors import MetricError, ObjectivesError, SetupError
 
 #: Hundreds of services have a tenth of it.
 LARGEST_BYTES = 8 * 1024**2
@@ -312,7 +312,7 @@ def _objectives(top: Fields, known: _Known) -> tuple[Objective, ...]:
         )
         if "runbook" not in fields and (runbook := runbooks[key]) is not None:
             fields["runbook"] = runbook
-        objective = _objective(top, fields, known.services[key], metrics[key])
+        objective = _objective(top, fields, known.services[key], metrics[key], _queries)
         _refuse_unmeasurable(fields, objective, known)
         place = places.setdefault((key, objective.name), fields.whole.place)
         if (key, objective.name) in objectives:
@@ -363,16 +363,22 @@ def parse_promise(said: Value, declared: Iterable[Metric] = ()) -> Promise:
     for key, content in _OF_THE_DOCUMENT.items():
         fields.setdefault(key, _aside(fields, key, content))
     metrics = {metric.name: metric for metric in (*METRICS, *USAGE, *declared)}
-    objective = _objective(Fields(said), fields, Service(service, ""), metrics)
+    objective = _objective(Fields(said), fields, Service(service, ""), metrics, _queries_of_code)
     indicator = objective.indicator
     if "counted" not in fields and _refusal_at_the_source(indicator.kind, indicator.metric) is None:
         objective = replace(objective, indicator=replace(indicator, counted="source"))
     return Promise(said, service, objective)
 
 
-def _objective(top: Fields, fields: Fields, service: Service, metrics: Mapping[str, Metric]) -> Objective:
+def _objective(
+    top: Fields,
+    fields: Fields,
+    service: Service,
+    metrics: Mapping[str, Metric],
+    read_queries: Callable[[Fields], Queries],
+) -> Objective:
     called = fields.needed("name", "Write what is promised: availability.").read(name)
-    indicator = _indicator(fields, called, metrics)
+    indicator = _indicator(fields, called, metrics, read_queries)
     target = fields.needed("target", "Write 99.9%.").read(share)
     period = (top if "period" not in fields else fields).needed("period", "Write 30d, here or at the top.")
     objective = Objective(
@@ -414,7 +420,9 @@ def _refuse_unmeasurable(fields: Fields, objective: Objective, known: _Known) ->
             raise value.refused(unusable.rule, unusable.mend) from None
 
 
-def _indicator(fields: Fields, called: str, metrics: Mapping[str, Metric]) -> Indicator:
+def _indicator(
+    fields: Fields, called: str, metrics: Mapping[str, Metric], read_queries: Callable[[Fields], Queries]
+) -> Indicator:
     kinds: Any = one_of({kind: kind for kind in READS})
     kind: IndicatorKind = fields.needed("kind", f"Write one of {', '.join(READS)}.").read(kinds)
     counted: Counted = fields.read("counted", one_of({each: each for each in get_args(Counted)}), "metric")
@@ -424,7 +432,7 @@ def _indicator(fields: Fields, called: str, metrics: Mapping[str, Metric]) -> In
         if counted == "source":
             raise fields["counted"].refused("metric where queries count", "Remove it.")
         _refuse_keys_of_other_kinds(fields, kind)
-        return Indicator(kind=kind, queries=_queries(fields))
+        return Indicator(kind=kind, queries=read_queries(fields))
     metric = _metric_of(fields, kind, metrics)
     if counted == "source" and (refusal := _refusal_at_the_source(kind, metric)):
         raise fields["counted"].refused(*refusal)
@@ -464,6 +472,15 @@ def _refusal_at_the_source(kind: IndicatorKind, metric: Metric) -> tuple[str, st
     if metric.name not in SOURCES:
         return f"metric for {metric.name}, which is not counted at the source", "Remove it."
     return None
+
+
+def _queries_of_code(fields: Fields) -> Queries:
+    """Read queries where what reads them is installed: nothing of them runs in a service that promises."""
+    try:
+        return _queries(fields)
+    except SetupError:
+        unread = Query("vector(0)")
+        return Queries("ratio", unread) if "ratio" in fields else Queries("bad", unread, unread)
 
 
 def _queries(fields: Fields) -> Queries:

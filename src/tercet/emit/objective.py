@@ -67,8 +67,8 @@ class Objective:
         registry: Where it is declared; one of your own is for tests.
 
     Raises:
-        ObjectivesError: It breaks a rule; the message names the line.
-        SetupError: It is a query, and `tercet[generate]`, which reads it, is not installed.
+        ObjectivesError: It breaks a rule; the message names the line. The rules of PromQL are looked at where
+            `tercet[generate]` is installed, which reads it.
     """
 
     def __init__(

@@ -1,5 +1,7 @@
 """What code promises: the keys and rules of the document, told with the line of the code."""
 
+import sys
+
 import pytest
 
 from tercet.declare.document import parse_catalog, parse_promise
@@ -7,7 +9,7 @@ from tercet.declare.metric import HTTP_SERVER_DURATION, Metric
 from tercet.declare.objective import counted_events
 from tercet.declare.outline import say
 from tercet.declare.settings import Settings
-from tercet.errors import ObjectivesError
+from tercet.errors import ObjectivesError, SetupError
 
 AROUND = """\
 team: platform
@@ -191,3 +193,14 @@ def test_numbers_are_read_as_they_are_written():
         1e-05,
         (("error.type", ("",)),),
     )
+
+
+def test_a_service_needs_nothing_to_promise_by_queries(monkeypatch):
+    """What reads PromQL is there where rules are generated, and says so when it is not."""
+    monkeypatch.setitem(sys.modules, "promql_parser", None)
+    bad, total = (f"sum(rate({name}[{{{{.window}}}}]))" for name in ("a", "b"))
+    proxied = {"name": "proxied", "kind": "query", "target": "99%", "bad": bad, "total": total}
+    promise = promised(**proxied, minimum_events=3)
+    assert promise.objective.minimum_events == 3
+    with pytest.raises(SetupError, match=r'pip install "tercet\[generate\]"'):
+        merged(promise)
