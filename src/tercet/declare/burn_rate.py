@@ -6,6 +6,7 @@ whether it still goes; https://sre.google/workbook/alerting-on-slos/ has the rea
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal
 
 Severity = Literal["SEV-1", "SEV-2", "SEV-3", "SEV-4"]
@@ -95,6 +96,7 @@ WINDOWS = (
 )
 
 
+@lru_cache(maxsize=64)  # of the same few windows and periods for each objective, alert and test
 def burn_rate(window: Window, period: Period) -> Fraction:
     """Compute how many times faster than allowed the budget goes when its share goes within the window.
 

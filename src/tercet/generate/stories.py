@@ -25,9 +25,11 @@ _Series = tuple[tuple[str, str], ...]
 _Expected = tuple[tuple[str, tuple[str, ...]], ...]
 
 
-def service_stories(service: Service, objectives: Iterable[Objective], catalog: Catalog) -> Iterator[Story]:
-    """Tell what may happen to a service and to each of its objectives."""
-    if service in reporting_services(catalog):
+def service_stories(
+    service: Service, objectives: Iterable[Objective], catalog: Catalog, *, is_missed: bool
+) -> Iterator[Story]:
+    """Tell what may happen to a service, which may be missed when it is silent, and to its objectives."""
+    if is_missed:
         yield from _silences(service, catalog)
     for objective in objectives:
         if objective.indicator.kind == "query":

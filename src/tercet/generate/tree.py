@@ -57,13 +57,14 @@ class _Tree:
     def __init__(self, catalog: Catalog) -> None:
         self.files: dict[str, str] = {}
         self._catalog = catalog
+        self._missed = {service.name for service in reporting_services(catalog)}
         self._alerts: dict[str, Alert] = {}
         self._mark = f"{MARK} {' '.join(catalog.source.split())}; change that, not this."
         self._header, self._page_header = f"# {self._mark}", f"<!-- {self._mark} -->"
 
     def add_service(self, service: Service, objectives: list[Objective]) -> None:
         environment = self._catalog.environment
-        is_missed = service in reporting_services(self._catalog)
+        is_missed = service.name in self._missed
         name, present = f"{service.name} presence", presence_rules(service, environment)
         watched = self._alerting(name, [silence_alert(service, self._catalog)] if is_missed else [])
         groups = [Group(name, rules.INTERVAL, (*present, *watched.rules))]
@@ -75,7 +76,8 @@ class _Tree:
             groups.append(
                 Group(f"{name} budget", rules.BUDGET_INTERVAL, rules.budget_rules(objective, environment))
             )
-        self._add_rules(service.name, groups, service_stories(service, objectives, self._catalog))
+        stories = service_stories(service, objectives, self._catalog, is_missed=is_missed)
+        self._add_rules(service.name, groups, stories)
 
     def add_sloth(self, service: Service, objectives: list[Objective]) -> None:
         page = render_sloth(self._header, service, objectives, self._catalog)
