@@ -64,12 +64,7 @@ class Query:
 
     def at(self, window: int) -> str:
         """Write it for a window of some seconds."""
-        return self.inner.replace(PLACE, duration(window))
-
-    @property
-    def inner(self) -> str:
-        """The text as it can stand within another, whatever comments it has."""
-        return _whole(self.text)
+        return _whole(self.text.replace(PLACE, duration(window)))
 
     def with_counters(self, take: Callable[[str], str]) -> str:
         """Write it with another way to see each counter than by its window.

@@ -64,14 +64,21 @@ def render_queries(queries: Queries) -> Iterator[str]:
     """Write queries that somebody brought along as sloth has them."""
     part, total = queries.part, queries.total
     if total is None:
-        over_it = part.inner if PLACE in part.text else f"avg_over_time((\n{part.text}\n)[{PLACE}:1m])"
+        over_it = (
+            _closed(part.text) if PLACE in part.text else f"avg_over_time((\n{part.text}\n)[{PLACE}:1m])"
+        )
         yield "    raw:"
         yield f"      error_ratio_query: {text(over_it)}"
         return
-    bad = part.inner if queries.kind == "bad" else f"(\n{total.text}\n) - (\n{part.text}\n)"
+    bad = _closed(part.text) if queries.kind == "bad" else f"(\n{total.text}\n) - (\n{part.text}\n)"
     yield "    events:"
     yield f"      error_query: {text(bad)}"
-    yield f"      total_query: {text(total.inner)}"
+    yield f"      total_query: {text(_closed(total.text))}"
+
+
+def _closed(query: str) -> str:
+    """Keep a comment at the end from taking what sloth writes after it."""
+    return f"{query}\n" if "#" in query.rpartition("\n")[2] else query
 
 
 def _sum(series: str, *matches: Match) -> str:
