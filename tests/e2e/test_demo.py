@@ -140,12 +140,20 @@ def test_log_lines_point_at_spans_of_the_trace(order):
 
 
 def test_the_first_trace_is_there_in_eight_seconds():
-    """From the command to a complete trace, on a warm install and a machine that has time for it."""
-    waiting_for_a_core = os.getloadavg()[0] / (os.cpu_count() or 1)
-    in_time = any(_seconds_to_a_trace() < 8 for _ in range(3))
-    if not in_time and waiting_for_a_core > 2:
-        pytest.skip(f"others keep this machine busy: {waiting_for_a_core:.1f} processes want each core")
-    assert in_time
+    """From the command to a complete trace; on a busy machine, within four times what bare services take."""
+    assert any(_is_soon(_seconds_to_a_trace()) for _ in range(3))
+
+
+def _is_soon(seconds: float) -> bool:
+    return seconds < 8 or seconds < 4 * _seconds_to_bare_services()
+
+
+def _seconds_to_bare_services() -> float:
+    start = time.monotonic()
+    bare = [sys.executable, "-c", "import fastapi, httpx, opentelemetry.sdk.trace, uvicorn"]
+    for service in [subprocess.Popen(bare) for _ in SERVICES]:
+        assert service.wait(60) == 0
+    return time.monotonic() - start
 
 
 def _seconds_to_a_trace() -> float:
