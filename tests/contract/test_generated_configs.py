@@ -175,6 +175,28 @@ def test_what_was_counted_before_telemetry_was_away_is_not_counted_again(tmp_pat
 
 
 @promtool
+def test_what_is_gone_elsewhere_hides_nothing_here(tmp_path):
+    """Where names of instances repeat from environment to environment, or it gets another environment."""
+    labels = 'instance="order-0",deployment_environment_name="%s"'
+    info = f'target_info{{job="order-service",{labels}}}'
+    gone, here = (info % "staging", "1x10"), (info % "production", "1x200")
+    good = COUNT % (labels % "production"), "0+100x200"
+    bad = COUNT % (labels % "production" + ',error_type="500"'), "_x149 1000x50"
+    counted = 'sum(sum_over_time(slo:bad_events:increase2m{slo="availability"}[4h])) / 2'
+    tell(tmp_path, story([gone, here, good, bad], [("195m", counted, 1000)]))
+
+
+@promtool
+def test_a_process_without_an_environment_mutes_nobody(tmp_path):
+    """Its end is not silence everywhere."""
+    reporting = 'slo:reporting:environments{service="gateway",slo="presence"%s}'
+    rules = ROOT / "configs" / "generated" / "rules" / "telemetry.yaml"
+    firing = 'count(ALERTS{alertname="AllServicesSilent",alertstate="firing"}) or vector(0)'
+    series = [(reporting % "", "1x5 stale"), (reporting % ',deployment_environment_name="a"', "1x60")]
+    tell(tmp_path, story(series, [("50m", firing, 0)], rules))
+
+
+@promtool
 def test_a_service_is_missed_where_it_was(tmp_path):
     """In the environment from which it does not come any longer, though it lives in another, for a day."""
     info = 'target_info{job="order-service",deployment_environment_name="%s"}'

@@ -10,7 +10,7 @@ from tercet.declare.burn_rate import MINUTE, duration
 from tercet.declare.objective import Advice, Catalog, Service
 from tercet.generate import names, rules
 from tercet.generate.alerts import IN_ENVIRONMENT, Alert
-from tercet.generate.promql import Match, equal, one_of, select
+from tercet.generate.promql import Match, equal, none_of, one_of, select
 from tercet.generate.rulefile import Recording
 
 #: Metrics come once a minute, unless somebody says otherwise; four may be missed.
@@ -48,7 +48,9 @@ def _returned(instances: str) -> str:
     longer than it comes, and read up to one minute later, so what was missed there is missed here.
     """
     before = f"last_over_time({instances}[{_REMEMBERED}] offset 58m)"
-    return f"{before}\nunless last_over_time({instances}[54m] offset 4m)"
+    # Whatever its environment: where names of instances repeat, one that is gone hides none that lives.
+    since = f"last_over_time({instances}[54m] offset 4m)"
+    return f"{before}\nunless on ({names.JOB}, {names.INSTANCE}) {since}"
 
 
 def silence_alert(service: Service, catalog: Catalog) -> Alert:
@@ -57,10 +59,11 @@ def silence_alert(service: Service, catalog: Catalog) -> Alert:
         names.REPORTING_ENVIRONMENTS, *_recorded(service), *rules.of_environment(catalog.environment)
     )
     remembered = f"last_over_time({reporting}[{_REMEMBERED}])"
+    never = f"absent_over_time({reporting}[{_REMEMBERED}])"  # with the document's environment, if it has one
     lasting = duration(SILENT_AFTER)
     return Alert(
         name=names.silence_alert(service.name),
-        expression=f"{remembered}\nunless {reporting}\nor absent({remembered})",
+        expression=f"{remembered}\nunless {reporting}\nor {never}",
         lasting=4 * MINUTE,  # later than all together, which holds this back
         severity="SEV-2",
         service=service.name,
@@ -107,8 +110,14 @@ def silence_of_all(services: Iterable[Service], environment: str) -> str:
     )
     reporting = select(names.REPORTING_ENVIRONMENTS, *matches)
     by = f"group by ({names.ENVIRONMENT})"
+    # Without an environment it is everywhere, and holds back all: so no place without a name is one of them.
+    named = (
+        reporting
+        if environment
+        else select(names.REPORTING_ENVIRONMENTS, *matches, none_of(names.ENVIRONMENT, ("",)))
+    )
     return (
-        f"{by} (last_over_time({reporting}[{_REMEMBERED}]))\n"
+        f"{by} (last_over_time({named}[{_REMEMBERED}]))\n"
         f"unless {by} ({reporting})\n"
         f"and on () group({reporting})\n"
         f"or absent({reporting})"

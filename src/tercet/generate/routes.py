@@ -122,6 +122,16 @@ def _inhibitions(catalog: Catalog) -> Iterator[str]:
             [f'{names.SLO}!="{names.PRESENCE}"', f"{names.SERVICE}=~{text(dependants)}"],
             [names.ENVIRONMENT],
         )
+        # What a service says of itself has an environment, also where its metrics have none.
+        yield from _inhibition(
+            [f'{names.SLO}="{names.PRESENCE}"', f"{names.SERVICE}={text(service)}"],
+            [
+                f'{names.SLO}!="{names.PRESENCE}"',
+                f"{names.SERVICE}=~{text(dependants)}",
+                f'{names.ENVIRONMENT}=""',
+            ],
+            [],
+        )
         for position, page in enumerate(_PAGES):
             held_back = "|".join(response.severity for response in [*_PAGES[position:], *_TICKETS])
             yield from _inhibition(

@@ -138,6 +138,12 @@ def test_a_service_is_held_back_by_what_it_needs_by_way_of_others(catalog):
     assert holds_back(deep, alert("bank", "SEV-1"), alert("shop", "SEV-1"))
 
 
+def test_silence_holds_back_what_has_no_environment(catalog):
+    """As where only `target_info` has one; not what is in another."""
+    silent = alert("bank", "SEV-2", slo="presence")
+    assert holds_back(catalog, silent, alert("api", "SEV-1", slo="paid") | {ENVIRONMENT: ""})
+
+
 def test_silence_everywhere_holds_back_silence_anywhere(catalog):
     """Of a document that is for all environments."""
     everywhere = replace(catalog, environment="")
