@@ -111,11 +111,7 @@ def silence_of_all(services: Iterable[Service], environment: str) -> str:
     reporting = select(names.REPORTING_ENVIRONMENTS, *matches)
     by = f"group by ({names.ENVIRONMENT})"
     # Without an environment it is everywhere, and holds back all: so no place without a name is one of them.
-    named = (
-        reporting
-        if environment
-        else select(names.REPORTING_ENVIRONMENTS, *matches, none_of(names.ENVIRONMENT, ("",)))
-    )
+    named = select(names.REPORTING_ENVIRONMENTS, *matches, none_of(names.ENVIRONMENT, ("",)))
     return (
         f"{by} (last_over_time({named}[{_REMEMBERED}]))\n"
         f"unless {by} ({reporting})\n"

@@ -117,21 +117,11 @@ def _inhibitions(catalog: Catalog) -> Iterator[str]:
         yield "# When a service that others need is paged for, theirs are the same incident."
     for service, others in needed_by.items():
         dependants = "|".join(map(literal, others))
-        yield from _inhibition(
-            [f'{names.SLO}="{names.PRESENCE}"', f"{names.SERVICE}={text(service)}"],
-            [f'{names.SLO}!="{names.PRESENCE}"', f"{names.SERVICE}=~{text(dependants)}"],
-            [names.ENVIRONMENT],
-        )
+        is_silent = [*silent, f"{names.SERVICE}={text(service)}"]
+        suffers = [f'{names.SLO}!="{names.PRESENCE}"', f"{names.SERVICE}=~{text(dependants)}"]
+        yield from _inhibition(is_silent, suffers, [names.ENVIRONMENT])
         # What a service says of itself has an environment, also where its metrics have none.
-        yield from _inhibition(
-            [f'{names.SLO}="{names.PRESENCE}"', f"{names.SERVICE}={text(service)}"],
-            [
-                f'{names.SLO}!="{names.PRESENCE}"',
-                f"{names.SERVICE}=~{text(dependants)}",
-                f'{names.ENVIRONMENT}=""',
-            ],
-            [],
-        )
+        yield from _inhibition(is_silent, [*suffers, f'{names.ENVIRONMENT}=""'], [])
         for position, page in enumerate(_PAGES):
             held_back = "|".join(response.severity for response in [*_PAGES[position:], *_TICKETS])
             yield from _inhibition(

@@ -131,7 +131,7 @@ def _budget(objective: Objective, environment: str) -> Iterator[_Pair]:
         events, bad_events = names.EVENTS, names.BAD_EVENTS
     else:
         events, bad_events = names.COUNTED_EVENTS, names.COUNTED_BAD_EVENTS
-        exactly = _Way(partial(_counted, of_service=objective.service.name), events, bad_events)
+        exactly = _Way(partial(_counted, service=objective.service.name), events, bad_events)
         yield from _EVENTS[objective.source.kind](objective, environment, exactly)
     selected = [select(name, *of(objective)) for name in (bad_events, events)]
     if objective.period.is_calendar:
@@ -161,7 +161,7 @@ def _of_this_month(series: str) -> str:
     return f"sum without (month) (sum_over_time({series}[31d]) and on (month) {_THIS_MONTH})"
 
 
-def _counted(selected: str, of_service: str) -> str:
+def _counted(selected: str, service: str) -> str:
     """Count the events of two minutes, each exactly once, those too with which a series begins.
 
     A rate leaves out the first sample of a series and guesses at the edges, which is good enough for alerts.
@@ -171,7 +171,7 @@ def _counted(selected: str, of_service: str) -> str:
     """
     now = f"last_over_time({selected}[5m] offset {duration(BUDGET_INTERVAL)})"
     then = f"last_over_time({selected}[1h] offset {duration(2 * BUDGET_INTERVAL)})"
-    returned = select(names.RETURNED_INSTANCES, equal(names.SERVICE, of_service))
+    returned = select(names.RETURNED_INSTANCES, equal(names.SERVICE, service))
     return f"{now} - {then} >= 0 or {now} unless on ({names.JOB}, {names.INSTANCE}) {returned}"
 
 

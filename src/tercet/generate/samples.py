@@ -35,6 +35,8 @@ def find_samples(queries: Queries) -> Samples | None:
     if queries.total is None or not queries.are_countable:
         return None
     part, total = queries.part.terms, queries.total.terms
+    if not all(map(_can_be_tried, (*part, *total))):
+        return None
     kinds: dict[tuple[bool, ...], Labels] = {}
     for labels in itertools.islice(_possible((*part, *total)), _MOST):
         kinds.setdefault(tuple(_matches(term, labels) for term in (*part, *total)), labels)
@@ -97,11 +99,17 @@ def _matches(term: Term, labels: Labels) -> bool:
     return all(_is(labels.get(label, ""), operator, value) for label, operator, value in term.matchers)
 
 
+def _can_be_tried(term: Term) -> bool:
+    return all(
+        operator in ("=", "!=")
+        or not (len(_REPEAT.findall(value)) > _MOST_REPEATS or _REPEAT_WITHIN.search(value))
+        for _, operator, value in term.matchers
+    )
+
+
 def _is(text: str, operator: str, value: str) -> bool:
     if operator in ("=", "!="):
         return (text == value) == (operator == "=")
-    if len(_REPEAT.findall(value)) > _MOST_REPEATS or _REPEAT_WITHIN.search(value):
-        return False
     try:
         return (re.fullmatch(value, text, re.DOTALL) is not None) == (operator == "=~")
     except re.error:  # Prometheus' expressions are not quite Python's.

@@ -59,6 +59,7 @@ def test_failures_may_have_a_counter_of_their_own():
         (ALL, "2 * sum(rate(hits[{{.window}}]))"),
         # Of these a search would not end.
         (f'sum(rate(hits{{job="a",code=~"(a+)+b",code!="{"a" * 60}"}}[{{{{.window}}}}]))', ALL),
+        ('sum(rate(hits{job="a",code!~"(2.*)+|3.."}[{{.window}}]))', ALL),
         (f'sum(rate(hits{{job="a",code=~"{".*a" * 12}b",code!="{"a" * 60}"}}[{{{{.window}}}}]))', ALL),
     ],
 )
@@ -71,4 +72,7 @@ def test_of_many_labels_a_few_combinations_are_tried():
     """However many there are."""
     labels = ",".join(f'l{number}=~"a|b|c"' for number in range(7))
     total = " + ".join(f'sum(rate(hits{{l{number}="a"}}[{{{{.window}}}}]))' for number in range(7))
-    found("bad", f"sum(rate(hits{{{labels}}}[{{{{.window}}}}]))", total)
+    samples = found("bad", f"sum(rate(hits{{{labels}}}[{{{{.window}}}}]))", total)
+    assert samples is not None
+    assert samples.good == ({"__name__": "hits", "l6": "a"},)
+    assert [len(series) for series in samples.bad] == [8]
