@@ -176,6 +176,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory, apps: Path) -> Iterator[Scen
             services[name].wait_until_it_accepts()
         start("measured", str(apps / "measured.py"), receiver.endpoint, f"{urls[GATEWAY]}/health")
         prometheus = stack.enter_context(serve(prometheus_command(folder, scraped), dict(os.environ), folder))
+        prometheus.stderr.wait_for(lambda lines: any("Server is ready" in line for line in lines))
         # uvicorn closes a connection on which a request has failed, maybe while the next one is on its way.
         each_its_own = httpx.Limits(max_keepalive_connections=0)
         client = stack.enter_context(httpx.Client(timeout=PATIENCE, trust_env=False, limits=each_its_own))
