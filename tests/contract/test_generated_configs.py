@@ -197,6 +197,18 @@ def test_a_process_without_an_environment_mutes_nobody(tmp_path):
 
 
 @promtool
+def test_silence_everywhere_becomes_silence_in_one_place_without_a_gap(tmp_path):
+    """And the other way round: what holds back the services' own alerts fires at each minute between."""
+    reporting = 'slo:reporting:environments{service="gateway",slo="presence",deployment_environment_name="%s"}'
+    rules = ROOT / "configs" / "generated" / "rules" / "telemetry.yaml"
+    firing = 'count(ALERTS{alertname="AllServicesSilent",alertstate="firing"}) > bool 0 or vector(0)'
+    first = (reporting % "staging", "1x10 _x29 1x10 _x29 1x20")  # back at 40, gone again at 51
+    last = (reporting % "production", "1x10 _x69 1x30")
+    there = [(f"{minute}m", firing, 1) for minute in range(20, 80)]
+    tell(tmp_path, story([first, last], [*there, ("90m", firing, 0)], rules))
+
+
+@promtool
 def test_a_service_is_missed_where_it_was(tmp_path):
     """In the environment from which it does not come any longer, though it lives in another, for a day."""
     info = 'target_info{job="order-service",deployment_environment_name="%s"}'

@@ -26,6 +26,7 @@ class Alert:
         name: Unique.
         expression: It fires for each series of the result.
         lasting: Seconds for which there must be one.
+        staying: Seconds for which it fires on when there is none any longer.
         severity: How urgent it is.
         service: What is wrong; a template where the expression says which.
         team: Who is told.
@@ -40,6 +41,7 @@ class Alert:
     name: str
     expression: str
     lasting: int = 0
+    staying: int = 0
     severity: Severity
     service: str
     team: str
@@ -73,7 +75,7 @@ def build_rule(alert: Alert, links: Links) -> Rule:
         "dashboard": dashboard,
         "runbook_url": runbook,
     }
-    return Rule(alert.name, alert.expression, alert.lasting, labels, annotations)
+    return Rule(alert.name, alert.expression, alert.lasting, alert.staying, labels, annotations)
 
 
 def dashboard_url(alert: Alert, links: Links) -> str:

@@ -24,6 +24,7 @@ class Rule:
         alert: Its name.
         expression: It fires for each series of the result.
         lasting: Seconds for which there must be one.
+        staying: Seconds for which it fires on when there is none any longer.
         labels: What it is routed by.
         annotations: What people read.
     """
@@ -31,6 +32,7 @@ class Rule:
     alert: str
     expression: str
     lasting: int
+    staying: int
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
 
@@ -71,6 +73,8 @@ def _rule(rule: Rule) -> Iterator[str]:
     yield from _block("expr", rule.expression)
     if rule.lasting:
         yield f"    for: {duration(rule.lasting)}"
+    if rule.staying:
+        yield f"    keep_firing_for: {duration(rule.staying)}"
     yield from _table("labels", rule.labels)
     yield from _table("annotations", rule.annotations)
 

@@ -28,6 +28,9 @@ def _all_silent(services: Iterable[Service], catalog: Catalog) -> Alert:
         name=names.ALL_SILENT,
         expression=presence.silence_of_all(services, catalog.environment),
         lasting=2 * MINUTE,  # what has just started may not have exported yet
+        # Where silence everywhere becomes silence in one environment, this is another series, which must last
+        # anew: until it fires, that one goes on, or each service that is still silent would page.
+        staying=3 * MINUTE,
         severity="SEV-2",
         service=names.TELEMETRY,
         team=catalog.team,
