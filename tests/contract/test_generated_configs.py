@@ -199,7 +199,8 @@ def test_a_process_without_an_environment_mutes_nobody(tmp_path):
 @promtool
 def test_silence_everywhere_becomes_silence_in_one_place_without_a_gap(tmp_path):
     """And the other way round: what holds back the services' own alerts fires at each minute between."""
-    reporting = 'slo:reporting:environments{service="gateway",slo="presence",deployment_environment_name="%s"}'
+    labels = 'service="gateway",slo="presence",deployment_environment_name="%s"'
+    reporting = f"slo:reporting:environments{{{labels}}}"
     rules = ROOT / "configs" / "generated" / "rules" / "telemetry.yaml"
     firing = 'count(ALERTS{alertname="AllServicesSilent",alertstate="firing"}) > bool 0 or vector(0)'
     first = (reporting % "staging", "1x10 _x29 1x10 _x29 1x20")  # back at 40, gone again at 51

@@ -1,5 +1,6 @@
 """The end of a process: in time whatever the collector does, and with nothing lost where it listens."""
 
+import json
 import signal
 import socket
 import sys
@@ -109,3 +110,23 @@ def test_children_of_a_pool_are_heard(
     with started(command, environment(receiver.endpoint, **LAST_MINUTE), apps) as parent:
         assert parent.process.wait(PATIENCE) == 0, parent.said()
         assert worked(receiver.received) == ALL_WORK, parent.said()
+
+
+def test_a_worker_of_celery_is_heard_and_read(
+    receiver: Receiver, environment: Environment, apps: Path
+) -> None:
+    """All its tasks in all three signals, though its stdout logs what is written there; each line once."""
+    pytest.importorskip("celery")
+    command = (*RUN, "celery", "--app=tasks", "worker", "--concurrency=2", "--loglevel=warning")
+    lines = sorted(f"{did} {number}" for did in ("work", "worked") for number in range(3))
+
+    def messages(written: list[str]) -> list[str]:
+        records = [json.loads(line) for line in written if line.startswith("{")]
+        return sorted(each["message"] for each in records if each["trace_id"])
+
+    with started(command, environment(receiver.endpoint, **LAST_MINUTE), apps) as worker:
+        worker.stdout.wait_for(lambda written: len(messages(written)) >= len(lines))
+        worker.stop(signal.SIGTERM)
+    assert worker.process.returncode == 0, worker.said()
+    assert messages(worker.stdout.so_far()) == lines
+    assert worked(receiver.received) == ALL_WORK, worker.said()

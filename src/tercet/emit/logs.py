@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from io import TextIOWrapper
 from time import monotonic, time_ns
 from typing import Any, Protocol, TextIO, runtime_checkable
 
@@ -245,6 +246,8 @@ class LogStream:
 
     def _write_line(self, fields: Fields, own: Fields) -> None:
         stream = self._stream or sys.stdout
+        if type(stream) is not TextIOWrapper:
+            stream = _behind(stream)
         if self._render is None or stream is None:  # a service without a console has no stdout
             return
         line = self._render(fields, own) + "\n"
@@ -254,6 +257,14 @@ class LogStream:
             except UnicodeEncodeError:
                 stream.write(line.encode("ascii", "backslashreplace").decode())
             stream.flush()
+
+
+def _behind(stream: TextIO | None) -> TextIO | None:
+    """Look behind a stdout that logs what is written to it, as workers of Celery have.
+
+    There, each line would come back as a record of its own.
+    """
+    return sys.__stdout__ if isinstance(getattr(stream, "logger", None), logging.Logger) else stream
 
 
 def message_of(record: logging.LogRecord) -> str:

@@ -531,6 +531,30 @@ def test_without_stdout_and_stderr_nothing_happens(seen, monkeypatch):
     assert len(seen.logs) == 1
 
 
+class Logged(io.StringIO):
+    """A stdout that logs what is written to it, as workers of Celery have."""
+
+    logger = logging.getLogger("redirected")
+
+    def write(self, text):
+        if text.strip():
+            self.logger.warning(text.rstrip())
+        return 0
+
+
+def test_lines_go_behind_a_stdout_that_logs(lines, monkeypatch):
+    """Or each would come back as a record, and be lost; what is printed is a record."""
+    monkeypatch.setattr(sys, "__stdout__", lines)
+    monkeypatch.setattr(sys, "stdout", Logged())
+    with written(stream=None):
+        logging.getLogger("orders").warning("paid")
+        sys.stdout.write("packed\n")
+    assert [(line["logger"], line["message"]) for line in lines.all()] == [
+        ("orders", "paid"),
+        ("redirected", "packed"),
+    ]
+
+
 def test_a_stdout_that_cannot_say_a_character_gets_its_code(seen):
     """A line in columns is not ASCII; some terminals are."""
     raw = io.BytesIO()
