@@ -220,3 +220,8 @@ class Fields(dict[str, Value]):
     def items_of(self, key: str) -> list[Value]:
         """List the items of a sequence that may be left out."""
         return self[key].each() if key in self else []
+
+
+def say_beside(fields: Fields, key: str, content: object) -> Value:
+    """Take what was meant for said, beside what was."""
+    return say(content, fields.whole.source, fields.whole.line, f"{fields.whole.path}.{key}")

@@ -99,7 +99,7 @@ class Objective:
         registry: Registry = REGISTRY,
     ) -> None:
         # Imported by services that promise something, and by no others.
-        from tercet.declare.document import parse_promise
+        from tercet.declare.entry import parse_promise
         from tercet.declare.outline import say
 
         given = {

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from tercet.declare.document import parse_catalog, parse_promise
+from tercet.declare.document import parse_catalog
+from tercet.declare.entry import parse_promise
 from tercet.declare.metric import HTTP_SERVER_DURATION, Metric
 from tercet.declare.objective import counted_events
 from tercet.declare.outline import say

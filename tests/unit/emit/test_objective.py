@@ -480,7 +480,7 @@ def test_a_provider_of_somebody_else_is_no_trouble(registry, promise):
 
 def test_code_can_say_what_a_document_can():
     """By the same names."""
-    from tercet.declare.document import _OBJECTIVE
+    from tercet.declare.entry import KEYS
 
     given = set(inspect.signature(Objective).parameters) - {"registry"}
-    assert given == set(_OBJECTIVE)
+    assert given == set(KEYS)
