@@ -5,7 +5,7 @@ import json
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,8 +140,7 @@ class Fleet:
     async def kill(self, name: str) -> None:
         """End a member at once; its callers are refused from then on."""
         member = self._members[name]
-        member.process.kill()
-        await member.process.wait()
+        await _kill(member.process)
         self._held[name] = hold(member.port)
 
     async def revive(self, name: str) -> None:
@@ -276,5 +275,10 @@ async def _end_one(process: asyncio.subprocess.Process) -> None:
     try:
         await asyncio.wait_for(process.wait(), _STOP_SECONDS)
     except TimeoutError:
+        await _kill(process)
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):  # It may have ended just now.
         process.kill()
-        await process.wait()
+    await process.wait()

@@ -416,6 +416,25 @@ def test_a_process_that_does_not_end_is_killed(monkeypatch):
     assert asyncio.run(stubborn()) == -9
 
 
+def test_a_process_that_ends_just_before_it_is_killed_has_ended(monkeypatch):
+    """It is what was wanted."""
+    monkeypatch.setattr("tercet.demo.fleet._STOP_SECONDS", 0.01)
+
+    class Late:
+        ended = False
+
+        async def wait(self):
+            await asyncio.sleep(0 if self.ended else 60)
+
+        def kill(self):
+            self.ended = True
+            raise ProcessLookupError
+
+    late = Late()
+    asyncio.run(_end_one(late))
+    assert late.ended
+
+
 def test_a_service_takes_an_inherited_socket_or_its_own_port():
     """`--fd` hands over a socket; `--port` binds one on loopback."""
     parser = service._parser()
