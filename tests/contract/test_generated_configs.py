@@ -1,5 +1,6 @@
 """The demo's objectives, what is generated from them, and what Prometheus' own tools say of it."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -194,6 +195,63 @@ def test_a_process_without_an_environment_mutes_nobody(tmp_path):
     firing = 'count(ALERTS{alertname="AllServicesSilent",alertstate="firing"}) or vector(0)'
     series = [(reporting % "", "1x5 stale"), (reporting % ',deployment_environment_name="a"', "1x60")]
     tell(tmp_path, story(series, [("50m", firing, 0)], rules))
+
+
+@promtool
+def test_what_was_lost_long_ago_is_not_lost_again(tmp_path):
+    """Where a scrape fails, or some samples are missing; what is new and begins with a loss is."""
+    lost = 'tercet_export_items_total{job="gateway",signal="traces",outcome="queue_full",instance="%s"}'
+    rules = ROOT / "configs" / "generated" / "rules" / "telemetry.yaml"
+    firing = 'count(ALERTS{alertname="TelemetryDropped",alertstate="firing"}) or vector(0)'
+    failed, away = (lost % "a", "4711x30 stale 4711x60"), (lost % "b", "9x30 _x20 9x60")
+    quiet = [(f"{minute}m", firing, 0) for minute in range(30, 85)]
+    tell(tmp_path, story([failed, away], quiet, rules))
+    tell(tmp_path, story([(lost % "c", "_x40 3x30")], [("39m", firing, 0), ("42m", firing, 1)], rules))
+
+
+@promtool
+def test_the_hours_of_a_day_begin_when_all_that_is_looked_at_is_in_them(tmp_path):
+    """Enough from 8 to 20, and nothing at night: no minute is bad."""
+    write_files(tmp_path, render_tree(DOCUMENTS["every_kind"]()))
+    came = 'http_server_request_duration_seconds_count{job="eu/api",deployment_environment_name="prod"}'
+    series = [(came, "0x480 660000+660000x720 475860000x60")]
+    bad, every = (
+        f'60 * sum(sum_over_time(slo:{of}:rate5m{{slo="peak"}}[20h]))' for of in ("bad_events", "events")
+    )
+    expected = [("1255m", f"{bad} < bool 0.001", 1), ("1255m", f"abs({every} - 715) <= bool 1", 1)]
+    tell(tmp_path, story(series, expected, tmp_path / "rules" / "api.yaml"))
+
+
+@amtool
+@pytest.mark.parametrize(
+    ("statuses", "title", "runbook", "text"),
+    [
+        (("resolved", "firing"), "prod shop: b", "/b", "[SEV-2] b\nB\n\nResolved: a\n"),
+        (("resolved", "resolved"), "prod shop: resolved: a", "/a", "Resolved: a\nResolved: b\n"),
+    ],
+)
+def test_a_message_tells_what_fires_from_what_is_over(tmp_path, statuses, title, runbook, text):
+    """The first that fires gives title and runbook; what has ended is called so."""
+    alerts = [
+        {
+            "status": status,
+            "labels": {"severity": "SEV-2"},
+            "annotations": {"summary": name, "description": name.upper(), "runbook_url": f"/{name}"},
+        }
+        for name, status in zip("ab", statuses, strict=True)
+    ]
+    groups = {"service": "shop", "deployment_environment_name": "prod"}
+    (tmp_path / "data.json").write_text(json.dumps({"alerts": alerts, "groupLabels": groups}), "utf-8")
+    routes = yaml.safe_load((ROOT / "configs" / "generated" / "alertmanager.yaml").read_text("utf-8"))
+    (slack,) = [each["slack_configs"][0] for each in routes["receivers"] if "slack_configs" in each]
+
+    def rendered(key):
+        words = ("template", "render", "--template.glob=/dev/null", "--template.data=data.json")
+        return run(tmp_path, "amtool", *words, f"--template.text={slack[key]}")
+
+    assert rendered("title") == title
+    assert rendered("title_link") == runbook
+    assert rendered("text") == text
 
 
 @promtool

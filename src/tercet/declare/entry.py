@@ -39,6 +39,8 @@ KEYS = (
     *("good", "total", "ratio", "counted"),
     *("below", "at_least", "at_most", "during", "severity", "minimum_events", "symptoms", "runbook"),
 )
+#: What the alerts on silence and on the telemetry itself are about.
+_RESERVED = frozenset({"presence", "telemetry"})
 #: The key under which each kind has its threshold.
 _THRESHOLDS: dict[IndicatorKind, str] = {"latency": "below", "throughput": "at_least", "level": "at_most"}
 _SEVERITIES: dict[str, Severity] = {name: response.severity for name, response in RESPONSES.items()}
@@ -69,7 +71,7 @@ def parse_objective(
     Raises:
         ObjectivesError: Something in it cannot be used; the message names the line.
     """
-    called = fields.needed("name", "Write what is promised: availability.").read(name)
+    called = fields.needed("name", "Write what is promised: availability.").read(_own_name)
     indicator = _indicator(fields, called, metrics, read_queries)
     target = fields.needed("target", "Write 99.9%.").read(share)
     period = (top if "period" not in fields else fields).needed("period", "Write 30d, here or at the top.")
@@ -116,6 +118,12 @@ def parse_promise(said: Value, declared: Iterable[Metric] = ()) -> Promise:
     if "counted" not in fields and _refusal_at_the_source(indicator.kind, indicator.metric) is None:
         objective = replace(objective, indicator=replace(indicator, counted="source"))
     return Promise(said, service, objective)
+
+
+def _own_name(text: str) -> str:
+    if text in _RESERVED:
+        raise Unusable(f"other than {' and '.join(sorted(_RESERVED))}", "These have alerts of their own.")
+    return name(text)
 
 
 def _indicator(

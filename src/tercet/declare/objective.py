@@ -95,6 +95,14 @@ class Indicator:
         return self.kind in ("throughput", "level") or by_ratio
 
     @property
+    def is_summed(self) -> bool:
+        """Whether its level is that of all processes together, as of what goes up and down in each.
+
+        Of a gauge, the worst counts.
+        """
+        return self.kind == "level" and self.metric.kind == "up_down_counter"
+
+    @property
     def is_countable(self) -> bool:
         """Whether its events can be counted one by one."""
         return not self.counts_minutes and (self.queries is None or self.queries.are_countable)

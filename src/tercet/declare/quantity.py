@@ -15,6 +15,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}").fullmatch
 # Line ends of any kind are folded before; what is left would end a line of YAML or of a terminal.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]").search
 _LONGEST_TEXT = 2000
+#: More digits than a floating-point number tells apart, which is what Prometheus computes with.
+_MOST_DIGITS = 18
 _SHARE = re.compile(r"([0-9]*\.?[0-9]+)\s*(%?)").fullmatch
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]+|[0-9]{1,3}(,[0-9]{3})+").fullmatch
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~!$&()*+,;=:@%/-]*)?").fullmatch
@@ -74,7 +76,7 @@ def share(text: str) -> Decimal:
     match = _SHARE(text.strip())
     if match is None:
         raise Unusable("a share below 1, or a percentage", "Write 0.999 or 99.9%.")
-    value = Decimal(match[1])
+    value = _exactly(match[1])
     given = value / 100 if match[2] else value
     if given >= 1:
         meant = value if 1 < value < 100 else Decimal("99.9")  # noqa: PLR2004 - a percentage without its sign
@@ -91,10 +93,16 @@ def number(text: str) -> Decimal:
     (Decimal('10000'), Decimal('10000'))
     """
     digits = text.strip().replace("_", "")
-    value = Decimal(digits.replace(",", "")) if _NUMBER(digits) else Decimal(0)
+    value = _exactly(digits.replace(",", "")) if _NUMBER(digits) else Decimal(0)
     if not value:
         raise Unusable("a number above 0", "Write 100.")
     return value
+
+
+def _exactly(digits: str) -> Decimal:
+    if len(digits) > _MOST_DIGITS:
+        raise Unusable(f"of at most {_MOST_DIGITS} digits", "Round it.")
+    return Decimal(digits)
 
 
 def seconds(text: str) -> Decimal:
@@ -104,7 +112,7 @@ def seconds(text: str) -> Decimal:
     (Decimal('0.500'), Decimal('2.5'), Decimal('300'))
     """
     match = _TIME(text.strip())
-    value = Decimal(match[1]) * _SECONDS[match[2]] if match else Decimal(0)
+    value = _exactly(match[1]) * _SECONDS[match[2]] if match else Decimal(0)
     if not value:
         raise Unusable("a time above 0", "Write 500ms, 2.5s or 5m.")
     return value

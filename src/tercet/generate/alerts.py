@@ -36,6 +36,7 @@ class Alert:
         advice: Impact, possible causes, immediate actions.
         queries: What to look at, each with its question.
         depends_on: Whose fault it may be.
+        dashboard: Where to look; that of the service knows nothing of what only queries know.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Alert:
     advice: Advice
     queries: tuple[tuple[str, str], ...] = ()
     depends_on: tuple[str, ...] = ()
+    dashboard: str = names.DASHBOARD
 
     @property
     def response(self) -> Response:
@@ -85,12 +87,14 @@ def dashboard_url(alert: Alert, links: Links) -> str:
     )
     environment = f"{{{{ with {_ENVIRONMENT} }}}}{{{{ urlquery . }}}}{{{{ else }}}}{_ALL}{{{{ end }}}}"
     variables = f"var-service={service}&var-environment={environment}"
+    if alert.dashboard == names.SLO_DASHBOARD:
+        variables += f"&var-slo={alert.slo}"
     return f"{dashboard_page(alert, links)}?{variables}&from=now-3h&to=now"
 
 
 def dashboard_page(alert: Alert, links: Links) -> str:
-    """Lead to the dashboard of services, or of the telemetry."""
-    uid = names.TELEMETRY_DASHBOARD if alert.slo == names.TELEMETRY else names.DASHBOARD
+    """Lead to the dashboard of services, of objectives, or of the telemetry."""
+    uid = names.TELEMETRY_DASHBOARD if alert.slo == names.TELEMETRY else alert.dashboard
     return f"{links.grafana}/d/{uid}"
 
 

@@ -60,12 +60,16 @@ def _gauge(metric: Metric, catalog: Catalog) -> Panel:
 
 def _state(metric: Metric, catalog: Catalog, across: str) -> Panel:
     by = ", ".join(_labels(metric))
+    line = list(lines(catalog, names.line(names.series(metric), "level")))
+    in_all = Query(expression=summed(value(metric), names.JOB), legend="{{job}} in all")
     return graph(
         metric.name,
         f"{_sentence(metric)} {_OF_ALL[across]} of all processes.",
         unit_of(metric),
         Query(expression=f"{across} by ({by}) ({value(metric)})", legend=_legend(metric)),
-        *lines(catalog, names.line(names.series(metric), "level")),
+        # The line is drawn for the sum of all series, not for each.
+        *([in_all] if line and metric.kind == "up_down_counter" and metric.attributes else []),
+        *line,
     )
 
 

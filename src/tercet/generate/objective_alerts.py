@@ -7,7 +7,7 @@ from fractions import Fraction
 from tercet.declare.burn_rate import MINUTE, Severity, Window, burn_rate, duration
 from tercet.declare.metric import HTTP_SERVER_DURATION, SLO_EVENTS
 from tercet.declare.names import label_name
-from tercet.declare.objective import Advice, Catalog, Objective, Symptom, shown_share
+from tercet.declare.objective import Advice, Catalog, Indicator, Objective, Symptom, shown_share
 from tercet.generate import names, rules
 from tercet.generate.alerts import IN_ENVIRONMENT, Alert
 from tercet.generate.promql import bound, number, rate, select, summed
@@ -48,6 +48,7 @@ def _burn(objective: Objective, window: Window, severity: Severity, catalog: Cat
         service=objective.service.name,
         team=objective.service.team,
         slo=objective.name,
+        dashboard=_dashboard(objective),
         summary=(
             f"{objective.service.name} {objective.name}{IN_ENVIRONMENT}: "
             f"{{{{ $value | humanizePercentage }}}} of {bad}"
@@ -133,6 +134,7 @@ def _symptom(
         service=objective.service.name,
         team=objective.service.team,
         slo=objective.name,
+        dashboard=_dashboard(objective),
         summary=f"{objective.service.name}{IN_ENVIRONMENT}: {now} (threshold: {limit})",
         meaning=(
             f"In the last {duration(rules.RAW)}, {meaning}, for {duration(symptom.lasting)} on end{least}. "
@@ -229,12 +231,18 @@ def _cannot_see(
         service=objective.service.name,
         team=objective.service.team,
         slo=objective.name,
+        dashboard=_dashboard(objective),
         summary=f"{called}{what}",
         meaning=meaning,
         advice=Advice(unseen, causes, actions),
         queries=queries,
         depends_on=depends_on,
     )
+
+
+def _dashboard(objective: Objective) -> str:
+    """Name the dashboard that shows what it is about: only its own one shows what only queries know."""
+    return names.SLO_DASHBOARD if objective.indicator.kind == "query" else names.DASHBOARD
 
 
 def _asked(objective: Objective) -> tuple[tuple[str, str], ...]:
@@ -252,7 +260,7 @@ def _queries(objective: Objective, catalog: Catalog) -> tuple[tuple[str, str], .
     if indicator.kind == "query":
         return *_asked(objective), budget
     if indicator.kind == "level":
-        return ("Where is it too high?", select(names.series(indicator.metric), *selected)), budget
+        return *_levels(indicator, select(names.series(indicator.metric), *selected)), budget
     keys = [label_name(key) for key in indicator.metric.attributes]
     counted = rules.counted(indicator)
     traffic = ("How much traffic is there?", summed(rate(select(counted, *selected)), names.ENVIRONMENT))
@@ -265,6 +273,15 @@ def _queries(objective: Objective, catalog: Catalog) -> tuple[tuple[str, str], .
         failed = rate(select(counted, *selected, *rules.bad_selection(indicator)))
         return ("What fails, and how?", f"topk(5, {summed(failed, *keys)})"), traffic, budget
     return traffic, budget
+
+
+def _levels(indicator: Indicator, each: str) -> Iterator[tuple[str, str]]:
+    """Ask for what is compared with the threshold, and for what it consists of."""
+    if indicator.is_summed:
+        yield "How high is it in all?", summed(each, names.ENVIRONMENT)
+        yield "What does it consist of?", each
+    else:
+        yield "Where is it too high?", each
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,14 +299,15 @@ def _words(objective: Objective) -> _Words:
     are_requests = indicator.queries is None and indicator.metric.name == HTTP_SERVER_DURATION.name
     events = "requests" if are_requests else "events"
     time = f"{threshold} {indicator.metric.unit}"
+    level = f"{'the sum of ' if indicator.is_summed else ''}{indicator.metric.name}"
     return {
         "availability": _Words(events, "succeed", "failed"),
         "latency": _Words(events, f"take {time} at most", f"took longer than {time}"),
         "throughput": _Words("minutes", f"have {threshold}/s or more", f"had fewer than {threshold}/s"),
         "level": _Words(
             "minutes",
-            f"have {indicator.metric.name} at {threshold} at most",
-            f"had {indicator.metric.name} above {threshold}",
+            f"have {level} at {threshold} at most",
+            f"had {level} above {threshold}",
         ),
         "query": _Words("minutes" if indicator.counts_minutes else events, "are good", "were bad"),
     }[indicator.kind]

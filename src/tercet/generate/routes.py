@@ -171,10 +171,19 @@ def _receiver(name: str, receivers: tuple[Receiver, ...], send_resolved: str = "
         yield from (f"    {line}" for line in _OPTIONS[receiver.kind](receiver.options))
 
 
-_TITLE = '{{ .GroupLabels.SortedPairs.Values | join " " }}: {{ (index .Alerts 0).Annotations.summary }}'
+def _first(annotation: str, once_over: str = "") -> str:
+    """Write what the first alert says that still fires, or the first one when all are over."""
+    fires = f"{{{{ with .Alerts.Firing }}}}{{{{ (index . 0).Annotations.{annotation} }}}}"
+    return (
+        f"{fires}{{{{ else }}}}{once_over}{{{{ (index .Alerts 0).Annotations.{annotation} }}}}{{{{ end }}}}"
+    )
+
+
+_TITLE = '{{ .GroupLabels.SortedPairs.Values | join " " }}: ' + _first("summary", once_over="resolved: ")
 _EACH = (
-    "{{ range .Alerts }}[{{ .Labels.severity }}] {{ .Annotations.summary }}\\n"
+    "{{ range .Alerts.Firing }}[{{ .Labels.severity }}] {{ .Annotations.summary }}\\n"
     "{{ .Annotations.description }}\\n\\n{{ end }}"
+    "{{ range .Alerts.Resolved }}Resolved: {{ .Annotations.summary }}\\n{{ end }}"
 )
 # A page of several severities is as bad as its worst may be.
 _URGENCY = (
@@ -191,8 +200,8 @@ def _pagerduty(options: Mapping[str, str]) -> Iterator[str]:
     yield f"group: '{{{{ .GroupLabels.{names.ENVIRONMENT} }}}}'"
     yield "component: '{{ .GroupLabels.service }}'"
     yield "links:"
-    yield "- {text: Runbook, href: '{{ (index .Alerts 0).Annotations.runbook_url }}'}"
-    yield "- {text: Dashboard, href: '{{ (index .Alerts 0).Annotations.dashboard }}'}"
+    yield f"- {{text: Runbook, href: '{_first('runbook_url')}'}}"
+    yield f"- {{text: Dashboard, href: '{_first('dashboard')}'}}"
 
 
 def _opsgenie(options: Mapping[str, str]) -> Iterator[str]:
@@ -208,7 +217,7 @@ def _slack(options: Mapping[str, str]) -> Iterator[str]:
     yield f"api_url_file: {text(options['api_url_file'])}"
     yield f"channel: {text(options['channel'])}"
     yield f"title: {_in_single_quotes(_TITLE)}"
-    yield "title_link: '{{ (index .Alerts 0).Annotations.runbook_url }}'"
+    yield f"title_link: '{_first('runbook_url')}'"
     yield f"text: {_double_quoted(_EACH)}"
 
 

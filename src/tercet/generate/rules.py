@@ -255,21 +255,21 @@ def _bad_shares(ratio: Query, way: _Way) -> Iterator[_Pair]:
 def _too_few(objective: Objective, environment: str, way: _Way) -> Iterator[_Pair]:
     flow = way.take(select(counted(objective.indicator), *selection(objective, environment)))
     bad = f"{summed(flow, names.ENVIRONMENT)} < bool {number(objective.indicator.threshold)}"
-    yield from _minutes(objective, flow, bad, way)
+    yield from _minutes(objective, flow, bad, way, looks_back=RAW)
 
 
 def _too_high(objective: Objective, environment: str, way: _Way) -> Iterator[_Pair]:
     indicator = objective.indicator
     raw = select(names.series(indicator.metric), *selection(objective, environment))
-    # What goes up and down is counted in each process; of a gauge, the worst counts.
-    whole = "sum" if indicator.metric.kind == "up_down_counter" else "max"
+    whole = "sum" if indicator.is_summed else "max"
     bad = f"{whole} by ({names.ENVIRONMENT}) ({raw}) > bool {number(indicator.threshold)}"
     yield from _minutes(objective, raw, bad, way)
 
 
-def _minutes(objective: Objective, seen: str, bad: str, way: _Way) -> Iterator[_Pair]:
-    yield way.events, _in_hours(objective, f"group by ({names.ENVIRONMENT}) ({seen}) / {INTERVAL}")
-    yield way.bad_events, _in_hours(objective, f"({bad}) / {INTERVAL}")
+def _minutes(objective: Objective, seen: str, bad: str, way: _Way, looks_back: int = 0) -> Iterator[_Pair]:
+    there = f"group by ({names.ENVIRONMENT}) ({seen})"
+    yield way.events, _in_hours(objective, f"{there} / {INTERVAL}", looks_back)
+    yield way.bad_events, _in_hours(objective, f"({bad}) / {INTERVAL}", looks_back)
 
 
 _EVENTS: dict[IndicatorKind, Callable[[Objective, str, _Way], Iterator[_Pair]]] = {
@@ -281,8 +281,11 @@ _EVENTS: dict[IndicatorKind, Callable[[Objective, str, _Way], Iterator[_Pair]]] 
 }
 
 
-def _in_hours(objective: Objective, expression: str) -> str:
+def _in_hours(objective: Objective, expression: str, looks_back: int) -> str:
+    """Keep what was seen within some hours of the day, and of which all that was looked at was."""
     if objective.indicator.hours is None:
         return expression
     first, last = objective.indicator.hours
-    return f"{expression} and on () (hour() >= {first} < {last})"
+    within = f"{expression} and on () (hour() >= {first} < {last})"
+    began = f" and on () (hour(vector(time() - {looks_back})) >= {first} < {last})"
+    return f"{within}{began}" if looks_back else within

@@ -71,10 +71,11 @@ def _dropped(catalog: Catalog) -> Alert:
     by = (names.JOB, names.ENVIRONMENT, _SIGNAL, _OUTCOME)
     return Alert(
         name="TelemetryDropped",
-        # A series that is new has lost what it begins with, of which an increase knows nothing.
+        # A series that is new has lost what it begins with, of which an increase knows nothing. One that was
+        # away for some minutes, as after a scrape that failed, is not new.
         expression=(
             f"{summed(f'increase({lost}[10m])', *by)} > 0\n"
-            f"or {summed(f'{lost} unless {lost} offset 10m', *by)} > 0"
+            f"or {summed(f'{lost} unless last_over_time({lost}[1h] offset 10m)', *by)} > 0"
         ),
         severity="SEV-3",
         service=JOB,

@@ -141,6 +141,29 @@ def test_a_floor_wakes_nobody_unless_somebody_says_so():
     assert [severity for _, severity in throughput.burns()] == ["SEV-1", "SEV-3", "SEV-4"]
 
 
+@pytest.mark.parametrize("taken", ["presence", "telemetry"])
+def test_the_names_of_what_is_watched_anyway_are_refused(taken):
+    """Its rules would stand under one name with those on silence, and silence would hold them back."""
+    message = refusal(("name: availability", f"name: {taken}"))
+    assert "objectives[0].name must be other than presence and telemetry, got" in message
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("target: 0.99", f"target: 0.{'9' * 3000}"),
+        ("below: 500ms", f"below: {'9' * 400}ms"),
+        (
+            "kind: latency\n    target: 0.99\n    below: 500ms",
+            f"kind: throughput\n    target: 99%\n    at_least: {'9' * 400}",
+        ),
+    ],
+)
+def test_a_number_beyond_those_of_prometheus_is_refused(before, after):
+    """It would refuse the file, or take it for 0 or 1."""
+    assert "of at most 18 digits" in refusal((before, after))
+
+
 def test_a_metric_of_another_kind_is_refused():
     """A counter has no quantiles."""
     message = refusal((LATENCY, "below: 5s\n    metric: orders"))
