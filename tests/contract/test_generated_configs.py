@@ -115,7 +115,9 @@ def test_each_alert_reaches_whom_it_should(generated):
 # Stories with numbers in them, of the demo's order-service.
 
 
-def story(series, expected, rules=ROOT / "configs" / "generated" / "rules" / "order-service.yaml"):
+def story(
+    series, expected, rules=ROOT / "configs" / "generated" / "rules" / "order-service.yaml", interval="1m"
+):
     """Write a test for promtool: series with their values, and what queries give at a time."""
     return yaml.safe_dump(
         {
@@ -123,7 +125,7 @@ def story(series, expected, rules=ROOT / "configs" / "generated" / "rules" / "or
             "evaluation_interval": "1m",
             "tests": [
                 {
-                    "interval": "1m",
+                    "interval": interval,
                     "input_series": [{"series": name, "values": values} for name, values in series],
                     "promql_expr_test": [
                         {"expr": expr, "eval_time": at, "exp_samples": [{"labels": "{}", "value": value}]}
@@ -173,6 +175,21 @@ def test_what_was_counted_before_telemetry_was_away_is_not_counted_again(tmp_pat
     nearly = f"abs({all_events} - {1000 + 3000 + 25 - 100}) <= bool 100"
     series = [old, new, good, bad, born]
     tell(tmp_path, story(series, [("120m", bad_events, 25), ("120m", nearly, 1)]))
+
+
+@promtool
+@pytest.mark.parametrize("life", [4, 6, 8, 12], ids=lambda life: f"{life * 15}s")
+def test_a_process_that_begins_again_and_again_is_counted(tmp_path, life):
+    """Scraped under one name each 15 seconds: all but a few in a hundred of what the scrapes have seen."""
+    lives = 4 * 3600 // 15 // life
+    bad = COUNT % 'instance="a",error_type="500"', " ".join(str(20 * step) for step in range(life)) + " "
+    counted = (
+        'sum(sum_over_time(slo:bad_events:increase2m{service="order-service",slo="availability"}[4h])) / 2'
+    )
+    seen = 20 * (life - 1) * (lives - 4 * 60 // (15 * life))  # of the last four minutes, nothing is known yet
+    nearly = f"abs({counted} / {seen} - 1) < bool 0.05"
+    series = [(bad[0], bad[1] * lives)]
+    tell(tmp_path, story(series, [("239m", nearly, 1)], interval="15s"))
 
 
 @promtool

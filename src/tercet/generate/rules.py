@@ -168,11 +168,17 @@ def _counted(selected: str, service: str) -> str:
     Here, what is there now is compared with what was there two minutes earlier; a series that was not there,
     or has begun again, began at zero: unless nothing came from its process for longer than is looked back,
     for nobody knows what it began with. Both are looked at two minutes late, when what is pushed has arrived.
+    Of a series that began again meanwhile neither shows what it had counted before: `increase` guesses that.
     """
-    now = f"last_over_time({selected}[5m] offset {duration(BUDGET_INTERVAL)})"
+    interval = duration(BUDGET_INTERVAL)
+    now = f"last_over_time({selected}[5m] offset {interval})"
     then = f"last_over_time({selected}[1h] offset {duration(2 * BUDGET_INTERVAL)})"
+    # One minute more: it may have begun again just before the first sample that `increase` sees.
+    resets = f"resets({selected}[{duration(BUDGET_INTERVAL + MINUTE)}] offset {interval})"
+    again = f"increase({selected}[{interval}] offset {interval}) and {resets} > 0"
     returned = select(names.RETURNED_INSTANCES, equal(names.SERVICE, service))
-    return f"{now} - {then} >= 0 or {now} unless on ({names.JOB}, {names.INSTANCE}) {returned}"
+    by_process = f"on ({names.JOB}, {names.INSTANCE})"
+    return f"{again} or {now} - {then} >= 0 or {now} unless {by_process} {returned}"
 
 
 @dataclass(frozen=True, slots=True)

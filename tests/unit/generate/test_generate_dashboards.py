@@ -348,6 +348,8 @@ def test_objectives_draw_their_line(service):
         "job.duration": ["slo:job_duration_seconds:at_most"],
         "cache.age": [],
     }
+    # For the sum of all, which is there beside its parts.
+    assert "{{job}} in all" in [target["legendFormat"] for target in service.panel("queue.size")["targets"]]
 
 
 def test_other_peoples_calls_are_dependencies(service):

@@ -86,6 +86,32 @@ def test_an_alert_reads_as_the_founding_document_has_it(files):
     )
 
 
+def test_what_only_queries_know_is_looked_at_where_it_is_shown():
+    """On the dashboard of objectives: that of services has no panel on it."""
+    queried = render_tree(load_catalog(EVERY_KIND.parent / "queries.yaml", Settings()))
+    page = "https://grafana.example.com/d/tercet-slo?var-service=envoy"
+    about = [
+        rule for rule in rules(queried, "alert") if rule["labels"]["slo"] not in ("presence", "telemetry")
+    ]
+    assert about
+    for rule in about:
+        assert rule["annotations"]["dashboard"].startswith(page), rule["alert"]
+        assert f"&var-slo={rule['labels']['slo']}&" in rule["annotations"]["dashboard"], rule["alert"]
+
+
+def test_a_level_is_said_to_be_the_sum_where_it_is(files):
+    """Of what goes up and down in each process; of a gauge, the worst counts."""
+    backlog, disk = (
+        named(files, f"Api{name}Burn1h")["annotations"]["summary"] for name in ("Backlog", "Disk")
+    )
+    assert "of minutes had the sum of queue.size above 100 in" in backlog
+    assert "of minutes had disk.used above 0.8 in" in disk
+    runbook = files["runbooks/ApiBacklogBurn1h.md"]
+    assert (
+        "sum by (deployment_environment_name) (queue_size{" in runbook.partition("How high is it in all?")[2]
+    )
+
+
 def test_what_nobody_is_told_of_is_not_computed(files):
     """`off` leaves out the alert, and the windows that only it looks at."""
     of_slow = {rule["record"] for rule in rules(files, "record") if rule["labels"]["slo"] == "slow"}
@@ -98,7 +124,7 @@ def test_raw_series_are_read_an_hour_back_and_no_further(files):
     """Whatever the window: what is longer is summed from what was recorded."""
     for rule in rules(files, "record"):
         for name, window in re.findall(r"(\w[\w:]*)\{[^}]*\}\[(\w+)\]", rule["expr"]):
-            assert name.startswith("slo:") or window in ("5m", "1h"), rule
+            assert name.startswith("slo:") or window in ("2m", "3m", "5m", "1h"), rule
 
 
 def test_what_is_counted_at_the_source_is_read_from_there(files):
