@@ -182,14 +182,14 @@ def test_what_was_counted_before_telemetry_was_away_is_not_counted_again(tmp_pat
 def test_a_process_that_begins_again_and_again_is_counted(tmp_path, life):
     """Scraped under one name each 15 seconds: all but a few in a hundred of what the scrapes have seen."""
     lives = 4 * 3600 // 15 // life
-    bad = COUNT % 'instance="a",error_type="500"', " ".join(str(20 * step) for step in range(life)) + " "
+    failed = COUNT % 'instance="a",error_type="500"'
+    values = " ".join(str(20 * step) for step in range(life)) + " "
     counted = (
         'sum(sum_over_time(slo:bad_events:increase2m{service="order-service",slo="availability"}[4h])) / 2'
     )
     seen = 20 * (life - 1) * (lives - 4 * 60 // (15 * life))  # of the last four minutes, nothing is known yet
     nearly = f"abs({counted} / {seen} - 1) < bool 0.05"
-    series = [(bad[0], bad[1] * lives)]
-    tell(tmp_path, story(series, [("239m", nearly, 1)], interval="15s"))
+    tell(tmp_path, story([(failed, values * lives)], [("239m", nearly, 1)], interval="15s"))
 
 
 @promtool

@@ -11,6 +11,7 @@ from tercet.declare.metric import HTTP_CLIENT_DURATION, HTTP_SERVER_DURATION, ME
 from tercet.declare.names import label_name
 from tercet.declare.objective import (
     SOURCES,
+    TELEMETRY,
     Catalog,
     Contacts,
     Links,
@@ -42,8 +43,6 @@ LARGEST_BYTES = 8 * 1024**2
 ANY_TEAM = "default"
 
 _TOP = ("team", "period", "environment", "links", "contacts", "deadman", "metrics", "services", "objectives")
-#: What alerts on the telemetry itself are about.
-_RESERVED_SERVICE = "telemetry"
 _RESERVED_LABELS = ("job", "instance", "le")
 _PEOPLE = "Write pagerduty, opsgenie, slack or webhook below it."
 #: Each receiver's options: which must be there, and which may.
@@ -186,7 +185,7 @@ def _services(top: Fields, team: str) -> dict[str, Service]:
     services: dict[str, Service] = {}
     for key, value in listed.fields().items():
         fields = value.fields("team", "namespace", "depends_on", "runbook")
-        if not is_name(key) or key == _RESERVED_SERVICE:
+        if not is_name(key) or key == TELEMETRY:
             raise value.refused("under a name that begins with a letter, and is not telemetry", "Rename it.")
         services[key] = Service(
             key,

@@ -10,8 +10,10 @@ from tercet.declare.burn_rate import PERIODS, RESPONSES, WINDOWS, Severity, Wind
 from tercet.declare.metric import HTTP_SERVER_DURATION, METRICS, Metric
 from tercet.declare.objective import (
     MINIMUM_EVENTS,
+    PRESENCE,
     READS,
     SOURCES,
+    TELEMETRY,
     Advice,
     Counted,
     Filter,
@@ -39,8 +41,6 @@ KEYS = (
     *("good", "total", "ratio", "counted"),
     *("below", "at_least", "at_most", "during", "severity", "minimum_events", "symptoms", "runbook"),
 )
-#: What the alerts on silence and on the telemetry itself are about.
-_RESERVED = frozenset({"presence", "telemetry"})
 #: The key under which each kind has its threshold.
 _THRESHOLDS: dict[IndicatorKind, str] = {"latency": "below", "throughput": "at_least", "level": "at_most"}
 _SEVERITIES: dict[str, Severity] = {name: response.severity for name, response in RESPONSES.items()}
@@ -71,7 +71,7 @@ def parse_objective(
     Raises:
         ObjectivesError: Something in it cannot be used; the message names the line.
     """
-    called = fields.needed("name", "Write what is promised: availability.").read(_own_name)
+    called = fields.needed("name", "Write what is promised: availability.").read(_free_name)
     indicator = _indicator(fields, called, metrics, read_queries)
     target = fields.needed("target", "Write 99.9%.").read(share)
     period = (top if "period" not in fields else fields).needed("period", "Write 30d, here or at the top.")
@@ -120,9 +120,9 @@ def parse_promise(said: Value, declared: Iterable[Metric] = ()) -> Promise:
     return Promise(said, service, objective)
 
 
-def _own_name(text: str) -> str:
-    if text in _RESERVED:
-        raise Unusable(f"other than {' and '.join(sorted(_RESERVED))}", "These have alerts of their own.")
+def _free_name(text: str) -> str:
+    if text in (PRESENCE, TELEMETRY):
+        raise Unusable(f"other than {PRESENCE} and {TELEMETRY}", "Rename it: these have alerts of their own.")
     return name(text)
 
 

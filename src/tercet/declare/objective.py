@@ -39,6 +39,10 @@ SOURCES = frozenset(
 )
 #: Bad events within the long window below which nobody is alerted: a share of next to nothing says nothing.
 MINIMUM_EVENTS = 10
+#: The `slo` of alerts on the telemetry itself, and the service of those that belong to none.
+TELEMETRY = "telemetry"
+#: The `slo` of alerts on services that are silent.
+PRESENCE = "presence"
 
 
 @dataclass(frozen=True, slots=True)

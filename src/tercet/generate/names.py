@@ -2,6 +2,7 @@
 
 import re
 
+from tercet.declare import objective as declared
 from tercet.declare.burn_rate import Window, duration
 from tercet.declare.metric import Metric
 from tercet.declare.names import label_name, metric_name
@@ -34,10 +35,8 @@ TARGET_INFO = "target_info"
 OVERFLOW = label_name("otel.metric.overflow")
 WATCHDOG = "Watchdog"
 ALL_SILENT = "AllServicesSilent"
-#: The `slo` of alerts on the telemetry itself, and the service of those that belong to none.
-TELEMETRY = "telemetry"
-#: The `slo` of alerts on services that are silent.
-PRESENCE = "presence"
+#: What no objective may be called, for alerts have it as their `slo`.
+TELEMETRY, PRESENCE = declared.TELEMETRY, declared.PRESENCE
 _LINES: dict[IndicatorKind, str] = {
     "availability": "bad_at_most",
     "latency": "at_most",
