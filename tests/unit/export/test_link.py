@@ -98,7 +98,7 @@ def test_a_connection_that_was_closed_meanwhile_is_no_failure(collector):
     """The request is sent again on a new one."""
     link = link_to(collector.url)
     link.post(BODY)
-    collector.answer = lambda handler: (cutting(handler), setattr(collector, "answer", answering()))
+    collector.answer = lambda handler: (setattr(collector, "answer", answering()), cutting(handler))
     assert link.post(BODY) == Answer("delivered")
     assert len(collector.requests) == 3
 
