@@ -139,6 +139,7 @@ def story(
 
 COUNT = 'http_server_request_duration_seconds_count{job="order-service",%s}'
 REMAINING = 'sum(slo:budget_remaining:ratio{service="order-service",slo="availability"})'
+FIRING = 'count(ALERTS{alertstate="firing",alertname="OrderServiceAvailabilityBurn1h"}) or vector(0)'
 PERIOD = 'sum(slo:bad_ratio:period{service="order-service",slo="availability"})'
 
 
@@ -321,11 +322,33 @@ def test_an_outage_pages_within_minutes_and_ends_within_minutes(tmp_path):
     """SEV-1 after two minutes of total outage, and silence five minutes after it."""
     bad = COUNT % 'error_type="500"', "0x30 0+600x10 6000x30"
     good = COUNT % 'http_route="/orders"', "0+600x30 18000x10 18000+600x30"
-    firing = 'count(ALERTS{alertstate="firing",alertname="OrderServiceAvailabilityBurn1h"}) or vector(0)'
-    tell(
-        tmp_path,
-        story([good, bad], [("29m", firing, 0), ("33m", firing, 1), ("39m", firing, 1), ("47m", firing, 0)]),
-    )
+    expected = [("29m", FIRING, 0), ("33m", FIRING, 1), ("39m", FIRING, 1), ("47m", FIRING, 0)]
+    tell(tmp_path, story([good, bad], expected))
+
+
+@promtool
+@pytest.mark.parametrize("good", ["", "0+100x60"], ids=["alone", "beside one that lives"])
+def test_processes_that_end_with_their_first_sample_page(tmp_path, good):
+    """No rate sees their failures; the alert does, and ends."""
+    crashed = [
+        (COUNT % f'instance="{life}",error_type="500"', f"_x{life - 1} 300 stale") for life in range(5, 31)
+    ]
+    lives = [(COUNT % 'instance="lives"', good)] if good else []
+    expected = [("4m", FIRING, 0), *((f"{at}m", FIRING, 1) for at in range(10, 40)), ("46m", FIRING, 0)]
+    tell(tmp_path, story([*crashed, *lives], expected))
+
+
+@promtool
+def test_few_failures_are_one_alert(tmp_path):
+    """Each sixth minute one of two requests fails: it fires once, until ten minutes after the last one."""
+    failing = COUNT % 'instance="a",error_type="500"', " ".join(str(min(at // 6, 20)) for at in range(180))
+    good = COUNT % 'instance="a"', " ".join(str(at // 6) for at in range(180))
+    expected = [
+        ("30m", FIRING, 0),
+        *((f"{at}m", FIRING, 1) for at in range(70, 130)),
+        *((f"{at}m", FIRING, 0) for at in range(136, 180)),
+    ]
+    tell(tmp_path, story([failing, good], expected))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,9 @@ from tercet.generate import names, rules
 from tercet.generate.alerts import IN_ENVIRONMENT, Alert
 from tercet.generate.promql import bound, number, rate, select, summed
 
+#: Seconds in which something was counted at least a few times: longer than what crashes waits to begin again.
+_COUNTED_LATELY = 10 * MINUTE
+
 
 def objective_alerts(objective: Objective, catalog: Catalog) -> Iterator[Alert]:
     """Watch an objective: its budget at each pace, its symptoms, and whether it can be measured at all."""
@@ -30,17 +33,13 @@ def objective_alerts(objective: Objective, catalog: Catalog) -> Iterator[Alert]:
 
 def _burn(objective: Objective, window: Window, severity: Severity, catalog: Catalog) -> Alert:
     factor = burn_rate(window, objective.period)
-    limit = f"{number(factor)} * {number(objective.budget)}"
-    recorded, long, words = rules.of(objective), duration(window.long), _words(objective)
+    long, words = duration(window.long), _words(objective)
     threshold = shown_share(factor * Fraction(objective.budget))
     bad = f"{words.events} {words.bad} in the last {long} (threshold: {threshold})"
-    expression = (
-        f"{select(names.bad_ratio(window.long), *recorded)} > {limit}\n"
-        f"and {select(names.bad_ratio(window.short), *recorded)} > {limit}"
-    )
-    if objective.minimum_events:
-        many = select(names.bad_count(window.long), *recorded)
-        expression += f"\nand {many} >= {objective.minimum_events}"
+    limit = f"{number(factor)} * {number(objective.budget)}"
+    expression = _burning(objective, window, limit)
+    if objective.indicator.is_countable:
+        expression += f"\nor {_burning_unseen(objective, window, limit)}"
     return Alert(
         name=names.burn_alert(objective, window),
         expression=expression,
@@ -60,6 +59,42 @@ def _burn(objective: Objective, window: Window, severity: Severity, catalog: Cat
     )
 
 
+def _burning(objective: Objective, window: Window, limit: str) -> str:
+    """Find where more is bad than may be, for long and still, by rates: within minutes."""
+    recorded = rules.of(objective)
+    expression = (
+        f"{select(names.bad_ratio(window.long), *recorded)} > {limit}\n"
+        f"and {select(names.bad_ratio(window.short), *recorded)} > {limit}"
+    )
+    if objective.minimum_events:
+        many = select(names.bad_count(window.long), *recorded)
+        expression += f"\nand {many} >= {objective.minimum_events}"
+    return expression
+
+
+def _burning_unseen(objective: Objective, window: Window, limit: str) -> str:
+    """Find the same by what was counted, some minutes later, where rates say nothing or little.
+
+    Of a process that ends with its first sample they say nothing; and where a few requests fail in an hour,
+    they would say every few minutes that it is over.
+    """
+    recorded = rules.of(objective)
+    bad, events = (select(name, *recorded) for name in (names.COUNTED_BAD_EVENTS, names.COUNTED_EVENTS))
+    long, short = window.long, _lately(window)
+    seen = f"{select(names.bad_ratio(window.long), *recorded)} > {limit}"
+    busy = f"{select(names.EVENTS, *recorded)} >= {_a_few(objective)}"
+    return (
+        f"{rules.over(bad, long)}\n  / {rules.over(events, long)} > {limit}\n"
+        f"and {rules.over(bad, short)}\n  / {rules.over(events, short)} > {limit}\n"
+        f"and {rules.over(bad, long)} >= {objective.minimum_events}\n"
+        f"unless (\n  {seen}\n  and {busy}\n)"
+    )
+
+
+def _lately(window: Window) -> int:
+    return max(window.short, _COUNTED_LATELY)
+
+
 def _burn_meaning(objective: Objective, window: Window, factor: Fraction, words: "_Words") -> str:
     long, short = duration(window.long), duration(window.short)
     period = "a calendar month" if objective.period.is_calendar else f"{objective.period.days} days"
@@ -73,6 +108,16 @@ def _burn_meaning(objective: Objective, window: Window, factor: Fraction, words:
         f"{shown_share(factor * Fraction(objective.budget))} were bad in the last {long}, "
         f"{least}and as many still are in the last {short}. "
         f"At this pace all of it is gone in {spent}. The alert ends when the last {short} are better."
+        f"{_counted_meaning(objective, window, words) if objective.indicator.is_countable else ''}"
+    )
+
+
+def _counted_meaning(objective: Objective, window: Window, words: "_Words") -> str:
+    few, lately = f"{objective.minimum_events} {words.events}", duration(_lately(window))
+    return (
+        f"\n\nWhere fewer than {few} come in {duration(rules.RAW)}, and where processes end before a rate or "
+        f"a panel can show what they did, {words.events} are counted one by one. That is up to four minutes "
+        f"late, and ends when the last {lately} are better."
     )
 
 
@@ -111,7 +156,7 @@ def _failing(objective: Objective, position: int, symptom: Symptom, catalog: Cat
 
 def _a_few(objective: Objective) -> str:
     """Write the rate of bad events below which nobody is told: a share of next to nothing says nothing."""
-    return number(Fraction(objective.minimum_events, rules.RAW))
+    return f"{objective.minimum_events} / {rules.RAW}"
 
 
 def _symptom(
@@ -174,7 +219,7 @@ def _uncounted(objective: Objective, catalog: Catalog) -> Alert:
     return _cannot_see(
         objective,
         # Not by environment: what a service says of itself has one, also where its metrics have none.
-        f"group({running}) unless on () group({select(names.EVENTS, *rules.of(objective))})",
+        f"group({running}) unless on () group({_known(objective)})",
         f": the service runs, and counts no {what}",
         f"The service counts {what} itself, from 0 on, as soon as it runs. There is none.",
         causes=(
@@ -193,7 +238,7 @@ def _unanswered(objective: Objective) -> Alert:
     events, bad = (select(name, *rules.of(objective)) for name in (names.EVENTS, names.BAD_EVENTS))
     return _cannot_see(
         objective,
-        f"absent({events})\nor {bad} > 0 unless {events}",
+        f"absent({_known(objective)})\nor {bad} > 0 unless {events}",
         f"{IN_ENVIRONMENT}: its queries have no result",
         "The query of all events has no result, or none in an environment in which the other query has one.",
         causes=(
@@ -207,6 +252,12 @@ def _unanswered(objective: Objective) -> Alert:
         queries=_asked(objective),
         depends_on=objective.service.depends_on,
     )
+
+
+def _known(objective: Objective) -> str:
+    """Find what is known of its events in any way: of short lives, counts know and rates do not."""
+    ways = (names.EVENTS, names.COUNTED_EVENTS) if objective.indicator.is_countable else (names.EVENTS,)
+    return " or ".join(select(name, *rules.of(objective)) for name in ways)
 
 
 def _cannot_see(
@@ -255,12 +306,11 @@ def _asked(objective: Objective) -> tuple[tuple[str, str], ...]:
 
 def _queries(objective: Objective, catalog: Catalog) -> tuple[tuple[str, str], ...]:
     indicator, selected = objective.indicator, rules.selection(objective, catalog.environment)
-    recorded = rules.of(objective)
-    budget = ("How much of the budget is left?", select(names.REMAINING, *recorded))
+    budget = tuple(_budget_queries(objective))
     if indicator.kind == "query":
-        return *_asked(objective), budget
+        return *_asked(objective), *budget
     if indicator.kind == "level":
-        return *_levels(indicator, select(names.series(indicator.metric), *selected)), budget
+        return *_levels(indicator, select(names.series(indicator.metric), *selected)), *budget
     keys = [label_name(key) for key in indicator.metric.attributes]
     counted = rules.counted(indicator)
     traffic = ("How much traffic is there?", summed(rate(select(counted, *selected)), names.ENVIRONMENT))
@@ -268,11 +318,19 @@ def _queries(objective: Objective, catalog: Catalog) -> tuple[tuple[str, str], .
         slow = rate(select(f"{names.series(indicator.metric)}_bucket", *selected))
         by = [key for key in keys if key != label_name("error.type")]
         worst = f"topk(5, histogram_quantile({number(objective.target)}, {summed(slow, *by, 'le')}))"
-        return ("What is slow?", worst), traffic, budget
+        return ("What is slow?", worst), traffic, *budget
     if indicator.kind == "availability":
         failed = rate(select(counted, *selected, *rules.bad_selection(indicator)))
-        return ("What fails, and how?", f"topk(5, {summed(failed, *keys)})"), traffic, budget
-    return traffic, budget
+        return ("What fails, and how?", f"topk(5, {summed(failed, *keys)})"), traffic, *budget
+    return traffic, *budget
+
+
+def _budget_queries(objective: Objective) -> Iterator[tuple[str, str]]:
+    recorded = rules.of(objective)
+    if objective.indicator.is_countable:
+        bad = rules.over(select(names.COUNTED_BAD_EVENTS, *recorded), _COUNTED_LATELY)
+        yield f"How many were bad in the last {duration(_COUNTED_LATELY)}, also of processes that ended?", bad
+    yield "How much of the budget is left?", select(names.REMAINING, *recorded)
 
 
 def _levels(indicator: Indicator, each: str) -> Iterator[tuple[str, str]]:

@@ -96,6 +96,11 @@ def _line_at(objective: Objective) -> Decimal:
     return objective.budget if objective.indicator.kind == "availability" else objective.indicator.threshold
 
 
+def over(series: str, seconds: int) -> str:
+    """Sum up what was recorded in a window."""
+    return f"sum_over_time({series}[{duration(seconds)}])"
+
+
 def _filter(wanted: Filter) -> tuple[Match, ...]:
     return tuple(one_of(label_name(key), values) for key, values in wanted)
 
@@ -118,12 +123,10 @@ def _sli(objective: Objective, environment: str) -> Iterator[_Pair]:
     yield from from_raw(objective, environment)
     events, bad_events = select(names.EVENTS, *of(objective)), select(names.BAD_EVENTS, *of(objective))
     for window in windows(objective):
-        summable = (
-            (bad_events, events) if window == RAW else (_over(bad_events, window), _over(events, window))
-        )
+        summable = (bad_events, events) if window == RAW else (over(bad_events, window), over(events, window))
         yield names.bad_ratio(window), ratio(*summable)
     for window in sorted({window.long for window, _ in objective.burns()}):
-        yield names.bad_count(window), f"{INTERVAL} * {_over(bad_events, window)}"
+        yield names.bad_count(window), f"{INTERVAL} * {over(bad_events, window)}"
 
 
 def _budget(objective: Objective, environment: str) -> Iterator[_Pair]:
@@ -139,7 +142,7 @@ def _budget(objective: Objective, environment: str) -> Iterator[_Pair]:
         yield from zip(monthly, map(_with_month, selected), strict=True)
         sums = [_of_this_month(select(name, *of(objective))) for name in monthly]
     else:
-        sums = [_over(series, objective.period.seconds) for series in selected]
+        sums = [over(series, objective.period.seconds) for series in selected]
     yield names.PERIOD_RATIO, ratio(*sums)
     yield names.TARGET, f"vector({number(objective.target)})"
     if objective.indicator.kind != "query":  # no panel is on what only queries know
@@ -147,10 +150,6 @@ def _budget(objective: Objective, environment: str) -> Iterator[_Pair]:
     yield names.REMAINING, f"1 - {select(names.PERIOD_RATIO, *of(objective))} / {number(objective.budget)}"
     minutes = number(objective.budget_minutes)
     yield names.REMAINING_MINUTES, f"{minutes} * {select(names.REMAINING, *of(objective))}"
-
-
-def _over(series: str, seconds: int) -> str:
-    return f"sum_over_time({series}[{duration(seconds)}])"
 
 
 def _with_month(series: str) -> str:

@@ -111,8 +111,15 @@ def _events(objective: Objective, catalog: Catalog) -> Iterator[Story]:
         series = _raw(objective, catalog, good, bad)
         return Story(f"{called}: {what}", series, _expected(objective, alerts, holds), _LENGTH)
 
-    much = f"0+{max(_PER_MINUTE, objective.minimum_events)}x{_LENGTH}"
+    many = max(_PER_MINUTE, objective.minimum_events)
+    much = f"0+{many}x{_LENGTH}"
     yield story("everything is bad", _NOTHING, much, _all_alerts(objective), (names.PERIOD_RATIO, 1))
+    yield Story(
+        f"{called}: processes end with their first sample, and all was bad",
+        tuple(_of_lives(_raw(objective, catalog, "0 stale", f"{many} stale"))),
+        _expected(objective, _burning_above(objective, Fraction(1)), ()),
+        _LENGTH,
+    )
     yield story("idle", _NOTHING, _NOTHING, [], *_WHOLE)
     # Of what counts failures, the series of the first one does not exist yet.
     yield story("nothing bad yet", much, _NOTHING if slow else "", [], *_WHOLE)
@@ -202,7 +209,6 @@ def _all_alerts(objective: Objective) -> list[str]:
 
 def _alerts_above(objective: Objective, share: Fraction) -> list[str]:
     """List the alerts that fire while a share of all events is as bad as can be."""
-    burning = [name for name, limit in _limits(objective).items() if share > limit]
     slow = objective.indicator.kind == "latency"
     suffering = [
         names.symptom_alert(objective, position)
@@ -210,7 +216,11 @@ def _alerts_above(objective: Objective, share: Fraction) -> list[str]:
         if share > Fraction(objective.budget if slow else symptom.above)
         and symptom.lasting <= _LENGTH * MINUTE // 2
     ]
-    return burning + suffering
+    return _burning_above(objective, share) + suffering
+
+
+def _burning_above(objective: Objective, share: Fraction) -> list[str]:
+    return [name for name, limit in _limits(objective).items() if share > limit]
 
 
 # The raw series: what Prometheus would have of the service.
@@ -233,6 +243,13 @@ def _raw(objective: Objective, catalog: Catalog, good: str, bad: str) -> _Series
         return _histogram(objective, catalog, good, bad)
     looked_at = _histogram(objective, catalog, good, bad or _NOTHING) if objective.boundaries else ()
     return *_counters(objective, catalog, good, bad), *looked_at
+
+
+def _of_lives(series: _Series) -> Iterator[tuple[str, str]]:
+    """Make it the series of processes that come one after the other, each with one sample."""
+    for minute in range(_LENGTH // 2, _LENGTH - 2, 2):
+        for selected, values in series:
+            yield f'{selected.removesuffix("}")},tercet_life="{minute}"}}', f"_x{minute} {values}"
 
 
 def _counters(objective: Objective, catalog: Catalog, good: str, bad: str) -> _Series:

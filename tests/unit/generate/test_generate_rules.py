@@ -47,11 +47,27 @@ def named(files, alert):
 
 def test_factors_are_computed_from_the_period(files):
     """28 days, so 13.44 and not 14.4; and no noise of floating-point numbers."""
-    assert named(files, "BankCallsBurn1h")["expr"] == (
+    assert named(files, "BankCallsBurn1h")["expr"].partition("\nor ")[0] == (
         'slo:bad_ratio:rate1h{service="bank",slo="calls"} > 13.44 * 0.001\n'
         'and slo:bad_ratio:rate5m{service="bank",slo="calls"} > 13.44 * 0.001\n'
         'and slo:bad_events:increase1h{service="bank",slo="calls"} >= 3'
     )
+
+
+def test_what_rates_do_not_see_is_counted(files):
+    """Where they say nothing, or too little to say that it is over; not where minutes are counted."""
+    assert named(files, "BankCallsBurn1h")["expr"].partition("\nor ")[2] == (
+        'sum_over_time(slo:bad_events:increase2m{service="bank",slo="calls"}[1h])\n'
+        '  / sum_over_time(slo:events:increase2m{service="bank",slo="calls"}[1h]) > 13.44 * 0.001\n'
+        'and sum_over_time(slo:bad_events:increase2m{service="bank",slo="calls"}[10m])\n'
+        '  / sum_over_time(slo:events:increase2m{service="bank",slo="calls"}[10m]) > 13.44 * 0.001\n'
+        'and sum_over_time(slo:bad_events:increase2m{service="bank",slo="calls"}[1h]) >= 3\n'
+        "unless (\n"
+        '  slo:bad_ratio:rate1h{service="bank",slo="calls"} > 13.44 * 0.001\n'
+        '  and slo:events:rate5m{service="bank",slo="calls"} >= 3 / 300\n'
+        ")"
+    )
+    assert "\nor " not in named(files, "BankLineBurn1h")["expr"]
 
 
 def test_each_alert_says_all_that_somebody_who_is_woken_needs(files):
@@ -143,7 +159,8 @@ def test_what_is_counted_at_the_source_is_read_from_there(files):
     assert "histogram_quantile(0.99" in named(files, "BankCountedFastHigh")["expr"]
     assert named(files, "BankCountedFastBlind")["expr"] == (
         'group(target_info{job="bank",deployment_environment_name="prod"}) '
-        'unless on () group(slo:events:rate5m{service="bank",slo="counted-fast"})'
+        'unless on () group(slo:events:rate5m{service="bank",slo="counted-fast"} '
+        'or slo:events:increase2m{service="bank",slo="counted-fast"})'
     )
 
 
