@@ -192,6 +192,7 @@ def _services(top: Fields, team: str) -> dict[str, Service]:
             fields.read("team", name, team),
             fields.read("namespace", name, ""),
             tuple(other.read(prose) for other in fields.items_of("depends_on")),
+            value.place,
         )
     try:
         TopologicalSorter({each.name: each.depends_on for each in services.values()}).prepare()
@@ -271,7 +272,6 @@ def _objectives(top: Fields, known: _Known) -> tuple[Objective, ...]:
     runbooks = {key: value.fields().get("runbook") for key, value in top["services"].fields().items()}
     metrics = {service: known.metrics_of(service) for service in known.services}
     objectives: dict[tuple[str, str], Objective] = {}
-    places: dict[tuple[str, str], str] = {}
     for fields in (*_written(top, known), *_promised(known)):
         key = fields.needed("service", "Write the service's name.").read(
             one_of({each: each for each in known.services})
@@ -280,10 +280,10 @@ def _objectives(top: Fields, known: _Known) -> tuple[Objective, ...]:
             fields["runbook"] = runbook
         objective = parse_objective(top, fields, known.services[key], metrics[key], parse_queries)
         _refuse_unmeasurable(fields, objective, known)
-        place = places.setdefault((key, objective.name), fields.whole.place)
-        if (key, objective.name) in objectives:
-            raise fields["name"].refused(f"unique in {key}, which has it at {place}", "Give it another name.")
-        objectives[key, objective.name] = objective
+        other = objectives.setdefault((key, objective.name), objective)
+        if other is not objective:
+            rule = f"unique in {key}, which has it at {other.place}"
+            raise fields["name"].refused(rule, "Give it another name.")
     return tuple(objectives.values())
 
 

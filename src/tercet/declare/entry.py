@@ -86,6 +86,7 @@ def parse_objective(
         severities=_severities(fields, indicator),
         minimum_events=_minimum_of(fields, indicator),
         symptoms=tuple(_symptom(item, indicator) for item in fields.items_of("symptoms")),
+        place=fields.whole.place,
     )
     for key, refuse in (("target", refuse_deaf), ("minimum_events", refuse_too_many)):
         try:

@@ -184,12 +184,14 @@ class Service:
         team: Who is called.
         namespace: Its `service.namespace`, or empty.
         depends_on: What it needs to work: other services of the document, or anything else by name.
+        place: The file and the line that say so, for messages.
     """
 
     name: str
     team: str
     namespace: str = ""
     depends_on: tuple[str, ...] = ()
+    place: str = field(default="", compare=False)
 
     @property
     def job(self) -> str:
@@ -216,6 +218,7 @@ class Objective:
         severities: For each window, how urgent it is; None where nobody is told.
         minimum_events: Bad events in a long window below which nobody is told; 0 where a ratio does not say.
         symptoms: Alerts on what users feel right now.
+        place: The file and the line that say so, for messages.
     """
 
     name: str
@@ -230,6 +233,7 @@ class Objective:
     )
     minimum_events: int = MINIMUM_EVENTS
     symptoms: tuple[Symptom, ...] = ()
+    place: str = field(default="", compare=False)
 
     @property
     def source(self) -> Indicator:

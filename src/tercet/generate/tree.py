@@ -59,6 +59,7 @@ class _Tree:
         self._catalog = catalog
         self._missed = {service.name for service in reporting_services(catalog)}
         self._alerts: dict[str, Alert] = {}
+        self._places: dict[str, str] = {}
         self._mark = f"{MARK} {' '.join(catalog.source.split())}; change that, not this."
         self._header, self._page_header = f"# {self._mark}", f"<!-- {self._mark} -->"
 
@@ -66,12 +67,15 @@ class _Tree:
         environment = self._catalog.environment
         is_missed = service.name in self._missed
         name, present = f"{service.name} presence", presence_rules(service, environment)
-        watched = self._alerting(name, [silence_alert(service, self._catalog)] if is_missed else [])
+        silence = [silence_alert(service, self._catalog)] if is_missed else []
+        watched = self._alerting(name, silence, service.place)
         groups = [Group(name, rules.INTERVAL, (*present, *watched.rules))]
         for objective in objectives:
             name = f"{service.name} {objective.name}"
             recorded = rules.sli_rules(objective, environment)
-            alerts = self._alerting(name, objective_alerts(objective, self._catalog), objective)
+            alerts = self._alerting(
+                name, objective_alerts(objective, self._catalog), objective.place, objective
+            )
             groups.append(Group(name, rules.INTERVAL, (*recorded, *alerts.rules)))
             groups.append(
                 Group(f"{name} budget", rules.BUDGET_INTERVAL, rules.budget_rules(objective, environment))
@@ -84,7 +88,7 @@ class _Tree:
         self.files[f"sloth/{service.name}.yaml"] = page
 
     def add_telemetry(self) -> None:
-        group = self._alerting("telemetry", telemetry_alerts(self._catalog))
+        group = self._alerting("telemetry", telemetry_alerts(self._catalog), self._catalog.source)
         self._add_rules("telemetry", [group], telemetry_stories(self._catalog))
 
     def add_dashboards(self) -> None:
@@ -101,15 +105,18 @@ class _Tree:
         self.files[f"rules/{name}.yaml"] = render_rule_file(self._header, groups)
         self.files[f"tests/{name}.yaml"] = render_rule_tests(self._header, f"../rules/{name}.yaml", stories)
 
-    def _alerting(self, name: str, alerts: Iterable[Alert], objective: Objective | None = None) -> Group:
+    def _alerting(
+        self, name: str, alerts: Iterable[Alert], place: str, objective: Objective | None = None
+    ) -> Group:
         found = []
         for alert in alerts:
             # Also where file systems do not tell upper case from lower.
-            twin = self._alerts.setdefault(alert.name.casefold(), alert)
+            key = alert.name.casefold()
+            twin, there = self._alerts.setdefault(key, alert), self._places.setdefault(key, place)
             if twin is not alert:
                 raise ObjectivesError(
-                    f"{self._catalog.source}: each alert must have a name of its own, got {alert.name} for "
-                    f"{alert.service} {alert.slo} and for {twin.service} {twin.slo}. Rename one of them."
+                    f"{place}: each alert must have a name of its own, got {alert.name} for {alert.service} "
+                    f"{alert.slo}, and for {twin.service} {twin.slo} at {there}. Rename one of them."
                 )
             page = render_runbook(self._page_header, alert, self._catalog.links, objective)
             self.files[f"runbooks/{runbook_file(alert)}"] = page

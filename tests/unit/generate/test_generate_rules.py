@@ -229,11 +229,13 @@ def test_a_renamed_metric_is_told_by_the_line_that_names_it(catalog, tmp_path):
 def test_two_alerts_of_one_name_are_refused(catalog):
     """Also where file systems do not tell upper case from lower."""
     (first, *_) = catalog.objectives
-    twin = replace(first, name="PAID")
-    with pytest.raises(
-        ObjectivesError, match="must have a name of its own, got ApiPAIDBurn1h for api PAID and for api paid"
-    ):
+    twin = replace(first, name="PAID", place="shop.py:7")
+    with pytest.raises(ObjectivesError) as caught:
         render_tree(replace(catalog, objectives=(first, twin)))
+    assert str(caught.value) == (
+        "shop.py:7: each alert must have a name of its own, got ApiPAIDBurn1h for api PAID, "
+        "and for api paid at every_kind.yaml:29. Rename one of them."
+    )
 
 
 def test_a_runbook_can_be_read_at_three_in_the_morning(files):
