@@ -326,27 +326,49 @@ def test_an_outage_pages_within_minutes_and_ends_within_minutes(tmp_path):
     tell(tmp_path, story([good, bad], expected))
 
 
+def lives(minutes):
+    """Make one process after the other, each of which ends with a first sample of 300 failures."""
+    return [(COUNT % f'instance="{at}",error_type="500"', f"_x{at - 1} 300 stale") for at in minutes]
+
+
 @promtool
 @pytest.mark.parametrize("good", ["", "0+100x60"], ids=["alone", "beside one that lives"])
 def test_processes_that_end_with_their_first_sample_page(tmp_path, good):
     """No rate sees their failures; the alert does, and ends."""
-    crashed = [
-        (COUNT % f'instance="{life}",error_type="500"', f"_x{life - 1} 300 stale") for life in range(5, 31)
-    ]
-    lives = [(COUNT % 'instance="lives"', good)] if good else []
-    expected = [("4m", FIRING, 0), *((f"{at}m", FIRING, 1) for at in range(10, 40)), ("46m", FIRING, 0)]
-    tell(tmp_path, story([*crashed, *lives], expected))
+    beside = [(COUNT % 'instance="lives"', good)] if good else []
+    expected = [("4m", FIRING, 0), *((f"{at}m", FIRING, 1) for at in range(16, 40)), ("46m", FIRING, 0)]
+    tell(tmp_path, story([*lives(range(5, 31)), *beside], expected))
+
+
+@promtool
+def test_what_rates_saw_hides_nothing_that_comes_after_it(tmp_path):
+    """Ten minutes of outage, and then processes that end with their first sample."""
+    good = COUNT % 'instance="lives"', "0+600x30 18000x10 18000+600x60"
+    bad = COUNT % 'instance="lives",error_type="500"', "0x30 0+600x10 6000x60"
+    expected = [("34m", FIRING, 1), ("47m", FIRING, 0), *((f"{at}m", FIRING, 1) for at in range(62, 90))]
+    tell(tmp_path, story([good, bad, *lives(range(50, 90))], expected))
+
+
+@promtool
+def test_a_prometheus_that_is_new_tells_nobody_of_last_week(tmp_path):
+    """Nor does a new label: all that processes have counted comes at once, within a minute or two."""
+    series = []
+    for instance, wait in (("a", "_x10 "), ("b", "_x11 ")):
+        series.append((COUNT % f'instance="{instance}"', f"{wait}500000+600x60"))
+        series.append((COUNT % f'instance="{instance}",error_type="500"', f"{wait}9000x60"))
+    any_alert = 'count(ALERTS{alertstate="firing",slo="availability"}) or vector(0)'
+    tell(tmp_path, story(series, [(f"{at}m", any_alert, 0) for at in range(10, 70)]))
 
 
 @promtool
 def test_few_failures_are_one_alert(tmp_path):
-    """Each sixth minute one of two requests fails: it fires once, until ten minutes after the last one."""
+    """One of 121 requests, each sixth minute, is more than may fail: one alert, and then it is over."""
     failing = COUNT % 'instance="a",error_type="500"', " ".join(str(min(at // 6, 20)) for at in range(180))
-    good = COUNT % 'instance="a"', " ".join(str(at // 6) for at in range(180))
+    good = COUNT % 'instance="a"', "0+20x180"
     expected = [
         ("30m", FIRING, 0),
-        *((f"{at}m", FIRING, 1) for at in range(70, 130)),
-        *((f"{at}m", FIRING, 0) for at in range(136, 180)),
+        *((f"{at}m", FIRING, 1) for at in range(70, 125)),
+        *((f"{at}m", FIRING, 0) for at in range(138, 180)),
     ]
     tell(tmp_path, story([failing, good], expected))
 

@@ -73,22 +73,31 @@ def _burning(objective: Objective, window: Window, limit: str) -> str:
 
 
 def _burning_unseen(objective: Objective, window: Window, limit: str) -> str:
-    """Find the same by what was counted, some minutes later, where rates say nothing or little.
+    """Find the same by what was counted, some minutes later, where rates see little of it, or little is bad.
 
-    Of a process that ends with its first sample they say nothing; and where a few requests fail in an hour,
-    they would say every few minutes that it is over.
+    They see nothing of a process that ends with its first sample; and where a few requests fail in an hour,
+    they say every few minutes that it is over. What all came at once is no burn: so does everything that a
+    process ever counted, when Prometheus is new to it.
     """
     recorded = rules.of(objective)
     bad, events = (select(name, *recorded) for name in (names.COUNTED_BAD_EVENTS, names.COUNTED_EVENTS))
-    long, short = window.long, _lately(window)
-    seen = f"{select(names.bad_ratio(window.long), *recorded)} > {limit}"
-    busy = f"{select(names.EVENTS, *recorded)} >= {_a_few(objective)}"
+    long, lately, many = window.long, _lately(window), rules.over(bad, window.long)
+    by_rates = rules.over(select(names.BAD_EVENTS, *recorded), lately + rules.RAW)
     return (
-        f"{rules.over(bad, long)}\n  / {rules.over(events, long)} > {limit}\n"
-        f"and {rules.over(bad, short)}\n  / {rules.over(events, short)} > {limit}\n"
-        f"and {rules.over(bad, long)} >= {objective.minimum_events}\n"
-        f"unless (\n  {seen}\n  and {busy}\n)"
+        f"{many}\n  / {rules.over(events, long)} > {limit}\n"
+        f"and {rules.over(bad, lately)}\n  / {rules.over(events, lately)} > {limit}\n"
+        f"and {many} >= {objective.minimum_events}\n"
+        # What comes within a minute may be recorded in two halves.
+        f"and {many}\n  > 3 * max_over_time({bad}[{duration(long)}])\n"
+        # Rates guess at the edges; of what they see, they see about all, and of short lives, next to nothing.
+        f"unless (\n  {rules.INTERVAL} * {by_rates}\n    >= {rules.over(bad, lately)} / 2\n"
+        f"  and {many} >= {_plenty(objective, window)}\n)"
     )
+
+
+def _plenty(objective: Objective, window: Window) -> int:
+    """Count what must be bad in a long window to be enough for an alert in each short one."""
+    return objective.minimum_events * (window.long // window.short)
 
 
 def _lately(window: Window) -> int:
@@ -113,11 +122,12 @@ def _burn_meaning(objective: Objective, window: Window, factor: Fraction, words:
 
 
 def _counted_meaning(objective: Objective, window: Window, words: "_Words") -> str:
-    few, lately = f"{objective.minimum_events} {words.events}", duration(_lately(window))
+    long, lately = duration(window.long), duration(_lately(window))
+    few = f"fewer than {_plenty(objective, window)} {words.events} {words.bad} in the last {long}"
     return (
-        f"\n\nWhere fewer than {few} come in {duration(rules.RAW)}, and where processes end before a rate or "
-        f"a panel can show what they did, {words.events} are counted one by one. That is up to four minutes "
-        f"late, and ends when the last {lately} are better."
+        f"\n\nWhere {few}, and where processes end before a rate or a panel can show what they did, "
+        f"{words.events} are counted one by one. That is up to six minutes late, and ends when the last "
+        f"{lately} are better. What all came at once does not count."
     )
 
 

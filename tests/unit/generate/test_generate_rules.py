@@ -55,16 +55,19 @@ def test_factors_are_computed_from_the_period(files):
 
 
 def test_what_rates_do_not_see_is_counted(files):
-    """Where they say nothing, or too little to say that it is over; not where minutes are counted."""
+    """Where they saw less than half, or too little is bad to say that it is over; but not minutes."""
     assert named(files, "BankCallsBurn1h")["expr"].partition("\nor ")[2] == (
         'sum_over_time(slo:bad_events:increase2m{service="bank",slo="calls"}[1h])\n'
         '  / sum_over_time(slo:events:increase2m{service="bank",slo="calls"}[1h]) > 13.44 * 0.001\n'
         'and sum_over_time(slo:bad_events:increase2m{service="bank",slo="calls"}[10m])\n'
         '  / sum_over_time(slo:events:increase2m{service="bank",slo="calls"}[10m]) > 13.44 * 0.001\n'
         'and sum_over_time(slo:bad_events:increase2m{service="bank",slo="calls"}[1h]) >= 3\n'
+        'and sum_over_time(slo:bad_events:increase2m{service="bank",slo="calls"}[1h])\n'
+        '  > 3 * max_over_time(slo:bad_events:increase2m{service="bank",slo="calls"}[1h])\n'
         "unless (\n"
-        '  slo:bad_ratio:rate1h{service="bank",slo="calls"} > 13.44 * 0.001\n'
-        '  and slo:events:rate5m{service="bank",slo="calls"} >= 3 / 300\n'
+        '  60 * sum_over_time(slo:bad_events:rate5m{service="bank",slo="calls"}[15m])\n'
+        '    >= sum_over_time(slo:bad_events:increase2m{service="bank",slo="calls"}[10m]) / 2\n'
+        '  and sum_over_time(slo:bad_events:increase2m{service="bank",slo="calls"}[1h]) >= 36\n'
         ")"
     )
     assert "\nor " not in named(files, "BankLineBurn1h")["expr"]
