@@ -129,11 +129,14 @@ class Other:
         fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
         return False
 
-    def series(self) -> Iterator[Entry]:
-        """Walk through all that it has counted, and that it has told of what it can only collect itself."""
-        read_on(self._numbers, self.name)
+    def look(self) -> None:
+        """Take in what it has told of that it can only collect itself; the file may be gone at any moment."""
         with suppress(OSError):
             self._read_collected()
+
+    def series(self) -> Iterator[Entry]:
+        """Walk through all that it has counted, and that it had told when it was looked at."""
+        read_on(self._numbers, self.name)
         yield from self._numbers.series
         yield from self._collected.series
 

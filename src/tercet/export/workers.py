@@ -262,6 +262,7 @@ class Workers:
         exposition = Exposition()
         _add(exposition, retired.series)
         for other in ended:
+            other.look()
             _add(exposition, other.series(), most=_MOST_RETIRED)
         sheet, names = Sheet(), [other.name for other in ended]
         sheet.records.note(folded=names)
@@ -274,10 +275,12 @@ class Workers:
             remove(self._directory, name)
 
     def _see(self) -> tuple[Reading, list[Other]]:
-        """Open all that is to be read, each sum of it once."""
+        """Open or read all that is to be shown, each sum of it once."""
         for _ in range(_ATTEMPTS):
             retired = self._retired.read()
             others = self._others(retired.notes.get("folded", ()))
+            for other in others:
+                other.look()
             if self._retired.is_current():
                 break
         return retired, others

@@ -242,6 +242,21 @@ def test_nothing_is_lost_or_doubled_when_folds_and_scrapes_meet(worker, start):
     assert found == [[7.0]]
 
 
+def test_a_worker_that_is_folded_in_the_middle_of_a_scrape_is_shown_whole(worker, start, monkeypatch):
+    """Both what it counted in shared memory and what only it could collect: its files were seen before."""
+    worker.count()
+    child, see = start(), worker.workers._see
+
+    def see_before_another_folds():
+        seen = see()
+        child.kill()
+        start(lambda other: other.workers.fold())
+        return seen
+
+    monkeypatch.setattr(worker.workers, "_see", see_before_another_folds)
+    assert worker.values() == times(2, alive=1)
+
+
 @pytest.mark.parametrize(
     ("across", "shown"),
     [
