@@ -24,6 +24,8 @@ INTERVAL = MINUTE
 BUDGET_INTERVAL = 2 * MINUTE
 #: The window that is recorded from raw series, and needs no sum.
 RAW = 5 * MINUTE
+#: Samples in the budget's interval of what comes twice a minute; of what comes once, there are two or three.
+_OFTEN = 4
 _RATES = ("availability", "throughput")
 _THIS_MONTH = 'count_values("month", month())'
 
@@ -167,14 +169,16 @@ def _counted(selected: str, service: str) -> str:
     Here, what is there now is compared with what was there two minutes earlier; a series that was not there,
     or has begun again, began at zero: unless nothing came from its process for longer than is looked back,
     for nobody knows what it began with. Both are looked at two minutes late, when what is pushed has arrived.
-    Of a series that began again meanwhile neither shows what it had counted before: `increase` guesses that.
+    Of a series that began again meanwhile neither shows what it had counted before: `increase` guesses that,
+    from a few samples at least. Of two it makes twice as much as they say.
     """
     interval = duration(BUDGET_INTERVAL)
     now = f"last_over_time({selected}[5m] offset {interval})"
     then = f"last_over_time({selected}[1h] offset {duration(2 * BUDGET_INTERVAL)})"
     # One minute more: it may have begun again just before the first sample that `increase` sees.
     resets = f"resets({selected}[{duration(BUDGET_INTERVAL + MINUTE)}] offset {interval})"
-    again = f"increase({selected}[{interval}] offset {interval}) and {resets} > 0"
+    often = f"count_over_time({selected}[{interval}] offset {interval}) >= {_OFTEN}"
+    again = f"increase({selected}[{interval}] offset {interval}) and {resets} > 0 and {often}"
     returned = select(names.RETURNED_INSTANCES, equal(names.SERVICE, service))
     by_process = f"on ({names.JOB}, {names.INSTANCE})"
     return f"{again} or {now} - {then} >= 0 or {now} unless {by_process} {returned}"
