@@ -12,7 +12,7 @@ from tercet.generate import names, rules
 from tercet.generate.alerts import IN_ENVIRONMENT, Alert
 from tercet.generate.promql import bound, number, rate, select, summed
 
-#: Seconds in which something was counted at least a few times: longer than what crashes waits to begin again.
+#: Seconds that counts look back at least: Kubernetes waits up to five minutes to start again what crashes.
 _COUNTED_LATELY = 10 * MINUTE
 
 
