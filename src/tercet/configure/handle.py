@@ -77,7 +77,7 @@ class Observability:
         self._prometheus: PrometheusReader | None = None
         self._server: PrometheusServer | None = None
         self._workers: Workers | None = None
-        self._serves = self._is_port_told = False
+        self._serves = self._is_port_refused = self._is_port_told = False
         self._spent = self._spent_at = 0.0
         self._ending: _SideBySide | None = None
         self._is_told = False
@@ -229,7 +229,10 @@ class Observability:
         try:
             self._server = start_server(reader, self.settings.prometheus_host, port)
         except SetupError as error:
-            if not self._is_port_told:
+            # A worker that is killed loses its lock an instant before its port: the next look will tell.
+            is_certain = self._workers is None or self._is_port_refused
+            self._is_port_refused = True
+            if is_certain and not self._is_port_told:
                 self._is_port_told = True
                 logger.warning("%s", error)
 

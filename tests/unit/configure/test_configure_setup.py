@@ -447,13 +447,25 @@ def test_a_directory_that_cannot_be_used_is_a_warning(run, tmp_path):
     assert "File exists" in line
 
 
-def test_a_port_that_somebody_else_has_is_named_once(run):
-    """It is tried again as long as the worker lives, for that one may go."""
-    taken = """
+TAKEN = (
+    """
 import socket
+sys.orig_argv = ["gunicorn"]
 taken = socket.create_server(("127.0.0.1", 0))
 port = taken.getsockname()[1]
 """
-    asked = AS_A_WORKER.replace("60", "60, prometheus_port=port")
-    _, warned = run(taken + asked + "handle.begin()\nhandle.serve_prometheus()\nhandle.serve_prometheus()")
-    assert [("PROMETHEUS_PORT" in line) for line in warned] == [True]
+    + AS_A_WORKER.replace("60", "60, prometheus_port=port")
+    + "handle.begin()\n"
+)
+
+
+def test_a_port_that_somebody_else_has_is_named_once(run):
+    """It is tried again as long as the worker lives, for that one may go."""
+    (line,) = run(TAKEN + "handle.serve_prometheus()\n" * 3)[1]
+    assert "OTEL_EXPORTER_PROMETHEUS_PORT must be a free port" in line
+
+
+def test_a_port_that_a_killed_worker_keeps_an_instant_longer_than_its_lock_is_no_news(run):
+    """The worker that takes over in between has it a look later."""
+    served = "handle.serve_prometheus()\nprint(handle._server.address[1] == port)"
+    assert run(TAKEN + "taken.close()\n" + served) == (["True"], [])
