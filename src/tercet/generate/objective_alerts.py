@@ -125,7 +125,7 @@ def _counted_meaning(objective: Objective, window: Window, words: "_Words") -> s
     long, lately = duration(window.long), duration(_lately(window))
     few = f"fewer than {_plenty(objective, window)} {words.events} {words.bad} in the last {long}"
     return (
-        f"\n\nWhere {few}, and where processes end before a rate or a panel can show what they did, "
+        f"\n\nWhere {few}, and where processes end before a rate can show what they did, "
         f"{words.events} are counted one by one. That is up to six minutes late, and ends when the last "
         f"{lately} are better. What all came at once does not count."
     )

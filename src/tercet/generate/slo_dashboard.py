@@ -20,7 +20,7 @@ from tercet.generate.panels import (
     sized,
     table,
 )
-from tercet.generate.promql import Match, number, select
+from tercet.generate.promql import Match, number, ratio, select
 from tercet.generate.service_dashboard import budgets
 
 _SLO = Match(names.SLO, "=~", "$slo")
@@ -145,7 +145,8 @@ def _burn(window: Window, catalog: Catalog) -> Panel:
             f"Burn rate over {long}",
             f"How many times too fast the budget goes. {window.severity}, unless an objective says "
             f"otherwise, when both {long} and {short} are above {above}, the dashed line; it ends when "
-            f"{short} is below.",
+            f"{short} is below. Counted one by one, it is minutes late, and knows those processes too that "
+            "ended before a rate could see them.",
             "suffix:x",
             *(
                 Query(
@@ -154,12 +155,21 @@ def _burn(window: Window, catalog: Catalog) -> Panel:
                 )
                 for seconds in (window.long, window.short)
             ),
+            Query(expression=_burning(_counted(window)), legend=f"{long} counted {_LEGEND}"),
             steps=((None, GREEN), *((float(limit), RED) for limit in limits)),
             most=float(limits[-1]),
         ),
         12,
         8,
     )
+
+
+def _counted(window: Window) -> str:
+    bad, all_of_them = (
+        rules.over(select(name, *_CHOSEN), window.long)
+        for name in (names.COUNTED_BAD_EVENTS, names.COUNTED_EVENTS)
+    )
+    return f"({ratio(bad, all_of_them)})"
 
 
 def _burning(bad: str) -> str:

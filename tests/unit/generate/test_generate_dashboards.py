@@ -217,12 +217,16 @@ def test_variables_follow_the_time_and_what_is_chosen_before_them(page):
 
 
 def test_a_rate_looks_back_as_far_as_grafana_finds_right(page):
-    """And nothing else does."""
+    """And nothing else does, but for sums of what is recorded in intervals, over the panel's own window."""
     for asked, expression in page.parsed:
-        assert set(re.findall(r"}\[([^\]]*)\]", asked.expression)) <= {"$__rate_interval"}, asked
+        sums = list(calls(expression, "sum_over_time"))
+        looking_back = asked.where.removeprefix("Burn rate over ") if sums else "$__rate_interval"
+        assert set(re.findall(r"}\[([^\]]*)\]", asked.expression)) <= {looking_back}, asked
+        summed = [each.name for call in sums for each in selectors(call.args[0])]
+        assert all(name.endswith(":increase2m") for name in summed), asked
         ranges = [node for node in nodes(expression) if isinstance(node, MatrixSelector)]
         rates = [*calls(expression, "rate"), *calls(expression, "increase")]
-        assert len(ranges) == len(rates), asked
+        assert len(ranges) == len(rates) + len(sums), asked
 
 
 def test_counters_of_processes_are_added_up(page):
@@ -367,6 +371,17 @@ def test_burn_rates_are_drawn_with_the_factor_of_their_alert(files):
     assert [panel["title"] for panel in slo.panels if panel["title"].startswith("Burn")] == [
         f"Burn rate over {window}" for window in ("1h", "6h", "1d", "3d")
     ]
+
+
+def test_burn_rates_are_drawn_as_counted_too(files):
+    """Rates know nothing of a process that ends with its first sample; the alert does, so its panel must."""
+    slo = Page.read(files["dashboards/tercet-slo.json"])
+    *_, counted = slo.panel("Burn rate over 1d")["targets"]
+    chosen = '{service=~"$service",deployment_environment_name=~"$environment",slo=~"$slo"}'
+    bad, events = (f"sum_over_time(slo:{what}:increase2m{chosen}[1d])" for what in ("bad_events", "events"))
+    share = f"({bad} / ({events} > 0)\nor 0 * {events})"
+    assert counted["expr"] == f"{share} / on (service, slo) group_left () (1 - slo:objective:ratio)"
+    assert counted["legendFormat"] == "1d counted {{service}} {{slo}} {{deployment_environment_name}}"
 
 
 def test_the_environment_of_the_document_is_chosen_at_first(page):
