@@ -24,6 +24,8 @@ INTERVAL = MINUTE
 BUDGET_INTERVAL = 2 * MINUTE
 #: The window that is recorded from raw series, and needs no sum.
 RAW = 5 * MINUTE
+#: Seconds that counts look back at least: Kubernetes waits up to five minutes to start again what crashes.
+COUNTED_LATELY = 10 * MINUTE
 #: Samples in the budget's interval of what comes twice a minute; of what comes once, there are two or three.
 _OFTEN = 4
 _RATES = ("availability", "throughput")
