@@ -300,6 +300,33 @@ def test_a_service_is_missed_where_it_was(tmp_path):
     tell(tmp_path, story([(info % "production", "1x5"), (info % "staging", "1x1500")], expected))
 
 
+BLIND = 'sum(ALERTS{alertname="OrderServiceLatencyBlind",alertstate="firing"}) or vector(0)'
+
+
+@promtool
+def test_processes_without_the_bucket_are_not_slow_but_told_of(tmp_path):
+    """As while a new threshold is deployed: nobody knows what is slow in the old ones, so nobody is paged."""
+    bucket = COUNT.replace("_count", "_bucket")
+    new = [(COUNT % 'instance="new"', "0+100x60"), (bucket % 'instance="new",le="2.5"', "0+99x60")]
+    new += [(bucket % 'instance="new",le="0.5"', "0+99x60")]
+    old = COUNT % 'instance="old"', "0+900x60"
+    bad = 'abs(60 * sum(slo:bad_events:rate5m{service="order-service",slo="latency"}) - 1) < bool 1e-9'
+    burns = FIRING.replace("Availability", "Latency")
+    expected = [("30m", bad, 1), ("30m", burns, 0), ("14m", BLIND, 0), ("30m", BLIND, 1)]
+    tell(tmp_path, story([*new, old], expected))
+
+
+@promtool
+def test_what_is_counted_no_longer_is_told(tmp_path):
+    """Half an hour after a deployment that renamed all routes, and not when nothing happened before."""
+    ends = COUNT % 'http_route="/orders"', "0+60x60 stale"
+    blind = BLIND.replace("Latency", "Availability")
+    beside = 'target_info{job="order-service"}', "1x100"
+    tell(tmp_path, story([ends, beside], [("60m", blind, 0), ("90m", blind, 1)]))
+    idle = COUNT % 'http_route="/orders"', "0+1x5 5x55 stale"
+    tell(tmp_path, story([idle, beside], [("90m", blind, 0)]))
+
+
 @promtool
 def test_a_quiet_night_weighs_as_little_as_it_should(tmp_path):
     """60 failures at night and 60,000 good requests by day are a thousandth, not a half."""

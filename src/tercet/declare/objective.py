@@ -39,6 +39,7 @@ SOURCES = frozenset(
 )
 #: Bad events within the long window below which nobody is alerted: a share of next to nothing says nothing.
 MINIMUM_EVENTS = 10
+_HOURS_A_DAY = 24
 #: The `slo` of alerts on the telemetry itself, and the service of those that belong to none.
 TELEMETRY = "telemetry"
 #: The `slo` of alerts on services that are silent.
@@ -254,11 +255,12 @@ class Objective:
 
     @property
     def budget_minutes(self) -> Fraction:
-        """The budget as minutes in which everything is bad.
+        """The budget as minutes in which everything is bad, of those that count.
 
         99.95 % over 30 days leave 21.6 minutes.
         """
-        return Fraction(self.budget) * self.period.seconds / 60
+        first, last = self.indicator.hours or (0, _HOURS_A_DAY)
+        return Fraction(self.budget) * self.period.seconds * (last - first) / _HOURS_A_DAY / 60
 
     def burns(self) -> list[tuple[Window, Severity]]:
         """List the windows of which somebody is told, the fastest first."""

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 from tercet.declare.burn_rate import Severity, Window, burn_rate, duration
-from tercet.declare.objective import Catalog, Objective, shown_share
+from tercet.declare.objective import MINIMUM_EVENTS, Catalog, Objective, shown_share
 from tercet.generate import explain, names, rules
 from tercet.generate.alerts import IN_ENVIRONMENT, Alert
 from tercet.generate.promql import number, select
@@ -48,6 +48,10 @@ def _burning(objective: Objective, window: Window, limit: str) -> str:
     if objective.minimum_events:
         many = select(names.bad_count(window.long), *recorded)
         expression += f"\nand {many} >= {objective.minimum_events}"
+    elif objective.indicator.counts_minutes:
+        # Of its first minute, the share in all minutes that there are says nothing.
+        minutes = f"{rules.INTERVAL} * {rules.over(select(names.EVENTS, *recorded), window.long)}"
+        expression += f"\nand {minutes} >= {MINIMUM_EVENTS}"
     return expression
 
 
@@ -92,7 +96,7 @@ def _burn_meaning(objective: Objective, window: Window, factor: Fraction, words:
         f"The promise: {shown_share(objective.target)} of {words.events} {words.good}, over {period}. So "
         f"{shown_share(objective.budget)} may be bad, as much as {number(objective.budget_minutes)} minutes "
         "of total outage.\n\n"
-        f"This budget goes {number(factor)} times as fast as it may: more than "
+        f"This budget goes {float(factor):.4g} times as fast as it may: more than "
         f"{shown_share(factor * Fraction(objective.budget))} were bad in the last {long}, "
         f"{least}and as many still are in the last {short}. "
         f"At this pace all of it is gone in {spent}. The alert ends when the last {short} are better."

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from tercet.declare.burn_rate import MINUTE, duration
-from tercet.declare.metric import SLO_EVENTS
+from tercet.declare.metric import HTTP_SERVER_DURATION, SLO_EVENTS
+from tercet.declare.names import label_name
 from tercet.declare.objective import Advice, Catalog, Objective, Symptom, shown_share
 from tercet.generate import explain, names, rules
 from tercet.generate.alerts import IN_ENVIRONMENT, Alert
@@ -20,10 +21,10 @@ def objective_alerts(objective: Objective, catalog: Catalog) -> Iterator[Alert]:
         yield make(objective, position, symptom, catalog)
     if objective.indicator.counted != "metric":
         yield _uncounted(objective, catalog)
-    elif objective.indicator.kind == "latency":
-        yield _blind(objective, catalog)
-    if objective.indicator.kind == "query":
+    elif objective.indicator.kind == "query":
         yield _unanswered(objective)
+    else:
+        yield _blind(objective, catalog)
 
 
 def _quantile(objective: Objective, position: int, symptom: Symptom, catalog: Catalog) -> Alert:
@@ -97,24 +98,64 @@ def _symptom(
 
 
 def _blind(objective: Objective, catalog: Catalog) -> Alert:
-    events, bad = (select(name, *rules.of(objective)) for name in (names.EVENTS, names.BAD_EVENTS))
-    indicator = objective.indicator
-    boundary = f"{number(indicator.threshold)} {indicator.metric.unit}"
-    buckets = select(
-        f"{names.series(indicator.metric)}_bucket", *rules.selection(objective, catalog.environment)
+    indicator, selected = objective.indicator, rules.selection(objective, catalog.environment)
+    name, is_latency = indicator.metric.name, indicator.kind == "latency"
+    there = select(names.series(indicator.metric) if indicator.kind == "level" else rules.counted(indicator))
+    by_labels = ", ".join((names.JOB, *map(label_name, indicator.metric.attributes)))
+    seen = ("What is there now, of whom?", f"count by ({by_labels}) ({there})")
+    ended = "The name of the metric, a route or another label is no longer what the objective asks for."
+    compare = "Compare what is there now with what the objective asks for, and generate again."
+    if not is_latency:
+        return _cannot_see(
+            objective,
+            _ended(objective),
+            f"{IN_ENVIRONMENT}: no {name} is counted any longer",
+            f"Of {name}, what counts here was there within a day, and is not any more.",
+            causes=(ended, "The processes are new, and nothing has happened in them yet."),
+            actions=(compare, "See whether work reaches the service at all."),
+            queries=(seen,),
+        )
+    bounds = " or ".join(dict.fromkeys(map(number, objective.boundaries)))
+    setting = (
+        "TERCET_DURATION_BUCKETS" if name == HTTP_SERVER_DURATION.name else "`buckets` where it is declared"
     )
+    buckets = select(f"{names.series(indicator.metric)}_bucket", *selected)
     return _cannot_see(
         objective,
-        f"{events} unless {bad}",
-        f"{IN_ENVIRONMENT}: no bucket ends at {boundary}",
-        f"Events are counted, but no bucket of {indicator.metric.name} ends at {boundary}.",
-        causes=("The service runs with other buckets than the document was generated for.",),
-        actions=(
-            f"Add {number(indicator.threshold)} to the buckets of the service (TERCET_DURATION_BUCKETS).",
-            "Or change the objective to a boundary that exists, and generate again.",
+        f"{_ended(objective)}\nor on ({names.ENVIRONMENT}) {_without_bucket(objective, catalog)}",
+        f"{IN_ENVIRONMENT}: {name} is not counted any longer, or has no bucket that ends at {bounds}",
+        f"What {name} counts here was there within a day, and is not any more; or it comes from processes in "
+        f"which no bucket ends at {bounds}, so that nobody knows what is slow in them.",
+        causes=(
+            ended,
+            "Some processes run with other buckets than these rules were generated for, older or newer ones.",
+            "The processes are new, and nothing has happened in them yet.",
         ),
-        queries=(("Which buckets are there?", f"count by (le) ({buckets})"),),
+        actions=(
+            compare,
+            f"Add {bounds} to the buckets of the service ({setting}), or deploy the code that has them.",
+            "See whether work reaches the service at all.",
+        ),
+        queries=(seen, ("Which buckets are there?", f"count by (le) ({buckets})")),
     )
+
+
+def _ended(objective: Objective) -> str:
+    """Find where it was counted within a day, about once in two minutes or more, and is no longer."""
+    often = f"{2 * MINUTE} * avg_over_time({select(names.EVENTS, *rules.of(objective))}[1d]) >= 1"
+    return rules.in_hours(objective, f"{often}\nunless ({_known(objective)})")
+
+
+def _without_bucket(objective: Objective, catalog: Catalog) -> str:
+    """Find what is measured without a bucket that somebody asks for."""
+    selected = rules.selection(objective, catalog.environment)
+    everything = select(rules.counted(objective.indicator), *selected)
+    bucket = f"{names.series(objective.indicator.metric)}_bucket"
+    lacking = "\n  or ".join(
+        f"{everything} unless ignoring (le) {select(bucket, *selected, bound(boundary))}"
+        for boundary in dict.fromkeys(objective.boundaries)
+    )
+    return f"group by ({names.ENVIRONMENT}) (\n  {lacking}\n)"
 
 
 def _uncounted(objective: Objective, catalog: Catalog) -> Alert:
@@ -143,7 +184,8 @@ def _unanswered(objective: Objective) -> Alert:
     events, bad = (select(name, *rules.of(objective)) for name in (names.EVENTS, names.BAD_EVENTS))
     return _cannot_see(
         objective,
-        f"absent({_known(objective)})\nor {bad} > 0 unless {events}",
+        # What is absent has no environment, and is no news where another alert tells of one.
+        f"{_ended(objective)}\nor {bad} > 0 unless {events}\nor on () absent({_known(objective)})",
         f"{IN_ENVIRONMENT}: its queries have no result",
         "The query of all events has no result, or none in an environment in which the other query has one.",
         causes=(

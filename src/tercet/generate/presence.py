@@ -81,7 +81,7 @@ def silence_alert(service: Service, catalog: Catalog) -> Alert:
                 "No process of the service runs.",
                 "The processes cannot reach the collector, or Prometheus cannot reach them.",
                 f"It runs under another name: {names.JOB} must be {service.job}.",
-                "It was taken down there on purpose: then silence this for a day.",
+                "It was taken down there on purpose: silence this for a day; who needs it stays held back.",
             ),
             (
                 "Ask the service itself: does its health check answer?",

@@ -98,12 +98,12 @@ def _timing(indent: str, wait: int, interval: int, repeat: str) -> Iterator[str]
 
 def _inhibitions(catalog: Catalog) -> Iterator[str]:
     yield "inhibit_rules:"
-    yield "# In one service, the worst is enough."
+    yield "# In one service, the worst is enough; but of that telemetry is lost, users notice nothing."
     severities = list(RESPONSES)
     for position, severity in enumerate(severities[:-1]):
         lesser = "|".join(severities[position + 1 :])
         yield from _inhibition(
-            [f'severity="{severity}"', f'{names.SERVICE}!=""'],
+            [f'severity="{severity}"', f'{names.SERVICE}!=""', f'{names.SLO}!="{names.TELEMETRY}"'],
             [f'severity=~"{lesser}"', f'{names.SERVICE}!=""', f'alertname!="{names.WATCHDOG}"'],
             [names.SERVICE, names.ENVIRONMENT],
         )

@@ -215,12 +215,12 @@ def _failures(objective: Objective, environment: str, way: _Way) -> Iterator[_Pa
 
 def _slowness(objective: Objective, environment: str, way: _Way) -> Iterator[_Pair]:
     indicator, selected = objective.indicator, selection(objective, environment)
-    yield way.events, way.of_all(select(counted(indicator), *selected))
-    fast = way.of_all(
-        select(f"{names.series(indicator.metric)}_bucket", *selected, bound(indicator.threshold))
-    )
+    everything = select(counted(indicator), *selected)
+    fast = select(f"{names.series(indicator.metric)}_bucket", *selected, bound(indicator.threshold))
+    yield way.events, way.of_all(everything)
+    # Series by series: where a process has no such bucket yet, nobody knows what is slow.
+    slow = summed(f"({way.take(everything)}) - ignoring (le) ({way.take(fast)})", names.ENVIRONMENT)
     # Sums of floating-point numbers may differ by next to nothing, and never may a count be negative.
-    slow = f"{select(way.events, *of(objective))} - on ({names.ENVIRONMENT}) {fast}"
     yield way.bad_events, f"clamp_min({slow}, 0)"
 
 
@@ -279,8 +279,8 @@ def _too_high(objective: Objective, environment: str, way: _Way) -> Iterator[_Pa
 
 def _minutes(objective: Objective, seen: str, bad: str, way: _Way, looks_back: int = 0) -> Iterator[_Pair]:
     there = f"group by ({names.ENVIRONMENT}) ({seen})"
-    yield way.events, _in_hours(objective, f"{there} / {INTERVAL}", looks_back)
-    yield way.bad_events, _in_hours(objective, f"({bad}) / {INTERVAL}", looks_back)
+    yield way.events, in_hours(objective, f"{there} / {INTERVAL}", looks_back)
+    yield way.bad_events, in_hours(objective, f"({bad}) / {INTERVAL}", looks_back)
 
 
 _EVENTS: dict[IndicatorKind, Callable[[Objective, str, _Way], Iterator[_Pair]]] = {
@@ -292,7 +292,7 @@ _EVENTS: dict[IndicatorKind, Callable[[Objective, str, _Way], Iterator[_Pair]]] 
 }
 
 
-def _in_hours(objective: Objective, expression: str, looks_back: int) -> str:
+def in_hours(objective: Objective, expression: str, looks_back: int = 0) -> str:
     """Keep what was seen within some hours of the day, and of which all that was looked at was."""
     if objective.indicator.hours is None:
         return expression

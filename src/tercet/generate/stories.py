@@ -1,5 +1,6 @@
 """What may happen to each objective, and what its rules must then say: each alert in time, and no other."""
 
+import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
@@ -13,11 +14,10 @@ from tercet.generate.promql import Match, equal, select
 from tercet.generate.rule_tests import Story
 from tercet.generate.samples import find_samples
 
-#: Minutes that a story lasts.
+#: Minutes that a story lasts at least.
 _LENGTH = 20
 _PER_MINUTE = 600
 _ENVIRONMENT = "production"
-_NOTHING = f"0x{_LENGTH}"
 #: Of a label that no query looks at, by which good and bad events are in series of their own.
 _APART = "tercet_test"
 
@@ -106,38 +106,42 @@ def _telemetry(*alerts: str) -> _Expected:
 def _events(objective: Objective, catalog: Catalog) -> Iterator[Story]:
     """Tell of an objective whose events are good or bad."""
     called, slow = f"{objective.service.name} {objective.name}", objective.source.kind == "latency"
+    length = max(_LENGTH, *(symptom.lasting // MINUTE + 10 for symptom in objective.symptoms), 0)
 
     def story(what: str, good: str, bad: str, alerts: list[str], *holds: tuple[str, int]) -> Story:
         series = _raw(objective, catalog, good, bad)
-        return Story(f"{called}: {what}", series, _expected(objective, alerts, holds), _LENGTH)
+        return Story(f"{called}: {what}", series, _expected(objective, alerts, holds), length)
 
     many = max(_PER_MINUTE, objective.minimum_events)
-    much = f"0+{many}x{_LENGTH}"
-    yield story("everything is bad", _NOTHING, much, _all_alerts(objective), (names.PERIOD_RATIO, 1))
+    nothing, much = f"0x{length}", f"0+{many}x{length}"
+    yield story("everything is bad", nothing, much, _all_alerts(objective), (names.PERIOD_RATIO, 1))
     yield Story(
         f"{called}: processes end with their first sample, and all was bad",
         tuple(_of_lives(_raw(objective, catalog, "0 stale", f"{many} stale"))),
         _expected(objective, _burning_above(objective, Fraction(1)), ()),
         _LENGTH,
     )
-    yield story("idle", _NOTHING, _NOTHING, [], *_WHOLE)
+    yield story("idle", nothing, nothing, [], *_WHOLE)
     # Of what counts failures, the series of the first one does not exist yet.
-    yield story("nothing bad yet", much, _NOTHING if slow else "", [], *_WHOLE)
+    yield story("nothing bad yet", much, nothing if slow else "", [], *_WHOLE)
     # So late that the shortest window is still full of it.
-    yield story("one bad of three", f"0x{_LENGTH - 3} 2x2", f"0x{_LENGTH - 3} 1x2", [])
+    yield story("one bad of three", f"0x{length - 3} 2x2", f"0x{length - 3} 1x2", [])
     share = Fraction(3, 2) * min(_limits(objective).values())
     if share < 1:
         bad = max(6, objective.minimum_events)
         total = round(bad / share)
-        flow = f"0+{total - bad}x{_LENGTH}", f"0+{bad}x{_LENGTH}"
+        flow = f"0+{total - bad}x{length}", f"0+{bad}x{length}"
         yield story("a slow burn", *flow, _alerts_above(objective, Fraction(bad, total)))
     blind = _expected(objective, [names.blind_alert(objective)], ())
     if objective.indicator.counted != "metric":
         info = select(names.TARGET_INFO, *rules.of_service(objective.service, catalog.environment))
         yield Story(f"{called}: nobody counts", ((info, f"1x{_LENGTH}"),), blind, _LENGTH)
-    elif slow:
+        return
+    ended = _raw(objective, catalog, f"0+{many}x3 stale", "0x3 stale")
+    yield Story(f"{called}: nothing is counted any longer", ended, blind, 2 * _LENGTH)
+    if slow:
         count = select(rules.counted(objective.indicator), *_labels(objective, catalog))
-        yield Story(f"{called}: no bucket ends at the threshold", ((count, much),), blind, _LENGTH)
+        yield Story(f"{called}: no bucket ends at the threshold", ((count, much),), blind, length)
 
 
 def _queried(objective: Objective, catalog: Catalog) -> Iterator[Story]:
@@ -161,6 +165,10 @@ def _minutes(objective: Objective, catalog: Catalog) -> Iterator[Story]:
     series = select(raw, *_labels(objective, catalog))
     # promtool's time begins at midnight.
     counts = indicator.hours is None or indicator.hours[0] == 0
+    if counts:
+        blind = _expected(objective, [names.blind_alert(objective)], ())
+        ended = re.sub("x.*", "x3 stale", good)
+        yield Story(f"{called}: nothing is counted any longer", ((series, ended),), blind, 2 * _LENGTH)
     for what, values, alerts, holds in (
         ("every minute is bad", bad, _all_alerts(objective), ()),
         ("every minute is good", good, [], _WHOLE),
@@ -214,7 +222,6 @@ def _alerts_above(objective: Objective, share: Fraction) -> list[str]:
         names.symptom_alert(objective, position)
         for position, symptom in enumerate(objective.symptoms)
         if share > Fraction(objective.budget if slow else symptom.above)
-        and symptom.lasting <= _LENGTH * MINUTE // 2
     ]
     return _burning_above(objective, share) + suffering
 
@@ -241,7 +248,7 @@ def _raw(objective: Objective, catalog: Catalog, good: str, bad: str) -> _Series
         return _of_queries(objective, catalog, good, bad)
     if objective.source.kind == "latency":
         return _histogram(objective, catalog, good, bad)
-    looked_at = _histogram(objective, catalog, good, bad or _NOTHING) if objective.boundaries else ()
+    looked_at = _histogram(objective, catalog, good, bad or "0") if objective.boundaries else ()
     return *_counters(objective, catalog, good, bad), *looked_at
 
 
@@ -268,20 +275,30 @@ def _counters(objective: Objective, catalog: Catalog, good: str, bad: str) -> _S
 
 
 def _histogram(objective: Objective, catalog: Catalog, good: str, bad: str) -> _Series:
-    """Make buckets of which the bad events are in none, and the good ones in each."""
+    """Make buckets of which the bad events are in the last one alone, and the good ones in each."""
     indicator = objective.indicator
     labels, series = _labels(objective, catalog), names.series(indicator.metric)
     bounds = sorted({*map(float, objective.boundaries), indicator.metric.buckets[-1]})
     within = [f"{bound:g}" for bound in bounds]
     fast, slow = (
         [(select(f"{series}_count", *labels, instance), values)]
-        + [(select(f"{series}_bucket", *labels, instance, equal("le", bound)), values) for bound in reached]
-        for instance, reached, values in (
-            (equal("instance", "fast"), [*within, "+Inf"], good),
-            (equal("instance", "slow"), ["+Inf"], bad),
+        + [(select(f"{series}_bucket", *labels, instance, equal("le", bound)), inside) for bound in within]
+        + [(select(f"{series}_bucket", *labels, instance, equal("le", "+Inf")), values)]
+        for instance, values, inside in (
+            (equal("instance", "fast"), good, good),
+            (equal("instance", "slow"), bad, _at_zero(bad)),
         )
     )
     return *fast, *slow
+
+
+def _at_zero(values: str) -> str:
+    """Write samples at the same times as others, all of them 0.
+
+    >>> _at_zero("0+600x3 stale"), _at_zero("0x17 1x2"), _at_zero("600 stale")
+    ('0x3 stale', '0x17 0x2', '0 stale')
+    """
+    return re.sub(r"\b[0-9+]+(?=x|\b)", "0", values)
 
 
 def _of_queries(objective: Objective, catalog: Catalog, good: str, bad: str) -> _Series:
