@@ -12,11 +12,14 @@ from types import FrameType
 from typing import Any
 
 from tercet.configure.program import is_child
+from tercet.export import native
 
 logger = logging.getLogger("tercet")
 
 # After all of the application's own finalizers, for they may still say something.
 _LAST = -1_000_000
+# Seconds that a signal holds up the thread that it interrupts.
+_PATIENCE = 0.5
 # Who forks processes that end by `os._exit`, and so without `atexit`; both have multiprocessing's finalizers.
 _FORKERS = ("multiprocessing.process", "billiard.process")
 
@@ -44,19 +47,58 @@ def _setup_sigterm(shutdown: Callable[[], object], flush: Callable[[], object]) 
     if threading.current_thread() is not threading.main_thread() or not (is_default or callable(earlier)):
         return
 
+    last = _Last(shutdown)
+
     def end(number: int, frame: FrameType | None) -> None:
         is_last = is_default and signal.getsignal(number) is end
-        _attempt(shutdown if is_last else flush)
-        if callable(earlier) and not is_default:
-            earlier(number, frame)
-        elif is_last:
+        if is_last and last.is_done(number):
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
             # The first process of a container outlives a signal's default.
             os._exit(128 + number)
+        if not is_last:
+            _attempt(flush)
+        if callable(earlier) and not is_default:
+            earlier(number, frame)
         # Or else whoever has taken it since calls the handler that it found, and goes on as it likes.
 
     signal.signal(signal.SIGTERM, end)
+
+
+class _Last:
+    """Shut down beside the thread that a signal interrupts, for that one may hold what it takes to shut down.
+
+    A lock within a measurement or a log line, for example. So it is let go on after a while, and the signal
+    comes again when all is done.
+    """
+
+    def __init__(self, shutdown: Callable[[], object]) -> None:
+        self._shutdown = shutdown
+        self._begin_anew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        self._has_begun = self._comes_again = False
+        self._done = native.Event()
+
+    def is_done(self, number: int) -> bool:
+        """Begin, if nobody has, and say whether it is done; if not, the signal comes again when it is."""
+        if not self._has_begun:
+            self._has_begun = True
+            try:
+                native.start_thread(lambda: self._run(number))
+            except RuntimeError:  # Python 3.12.0 to 3.12.2 start no threads at exit.
+                self._run(number)
+        if not self._done.wait(_PATIENCE):
+            self._comes_again = True
+        return self._done.is_set()
+
+    def _run(self, number: int) -> None:
+        _attempt(self._shutdown)
+        self._done.set()
+        if self._comes_again:
+            os.kill(os.getpid(), number)
 
 
 def _attempt(act: Callable[[], object]) -> None:

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -25,11 +25,14 @@ from tercet.errors import SetupError
 from tercet.export import native
 from tercet.export.correlation import Correlated
 from tercet.export.forked import PeriodicReader
+from tercet.export.guard import Guard
 from tercet.export.metered import LeanMeterProvider, Memory
 from tercet.export.points import PostedPoints
 from tercet.export.processors import BatchedLogs, BatchedSpans
 from tercet.export.prometheus import PrometheusReader
+from tercet.export.records import LeanLoggerProvider
 from tercet.export.scrape import PrometheusApp
+from tercet.export.spans import LeanTracerProvider
 from tercet.export.workers import Workers
 
 if TYPE_CHECKING:  # Most processes can do without what it imports.
@@ -40,6 +43,8 @@ PROMETHEUS_PORT = 9464
 _ON_THE_WAY = 1.0
 # Seconds after which a process that was about to end has gone on.
 _FORGET = 60.0
+_BATCHED = (BatchedSpans, BatchedLogs)
+_LEAN = LeanTracerProvider | LeanMeterProvider | LeanLoggerProvider
 logger = logging.getLogger("tercet")
 
 
@@ -132,11 +137,25 @@ class Observability:
             self.is_shut_down = True
             if self._server is not None:
                 self._server.close()
-        done = self._ending is None or self._ending.run()
-        if not done and not self._is_told and sys.stderr is not None:
+        try:
+            done = self._ending is None or self._ending.run()
+        except BaseException:  # Ctrl-C, once more: what waits is on disk all the same, or else counted.
+            self._save()
+            raise
+        if not done:
+            self._tell_of_losses()
+        return done
+
+    def _save(self) -> None:
+        if self._pipeline is not None:
+            kept = [part.outbox.save() for part in _parts(self._pipeline) if isinstance(part, _BATCHED)]
+            if not all(kept):
+                self._tell_of_losses()
+
+    def _tell_of_losses(self) -> None:
+        if not self._is_told and sys.stderr is not None:
             self._is_told = True
             sys.stderr.write("tercet: not all telemetry was delivered before the process ended.\n")
-        return done
 
     def exporters(self) -> dict[str, Exporting]:
         """Return what delivers each signal and keeps account of it; foreign exporters are not among them."""
@@ -249,8 +268,19 @@ class Observability:
 
 
 def _parts(pipeline: Pipeline) -> list[Any]:
-    """List what is flushed and shut down: our own parts, so that an adopted provider stays its owner's."""
-    return [*pipeline.span_processors, *pipeline.log_processors, *pipeline.metric_readers]
+    """List what is flushed and shut down: our own parts, and what others have added to our own providers.
+
+    A provider that was adopted stays its owner's, who ends what is on it.
+    """
+    own = [*pipeline.span_processors, *pipeline.log_processors, *pipeline.metric_readers]
+    return own + [part for part in _added(pipeline) if getattr(part, "processor", part) not in own]
+
+
+def _added(pipeline: Pipeline) -> Iterator[Any]:
+    kinds = TracerProvider, MeterProvider, LoggerProvider
+    for kind, provider in zip(kinds, pipeline.providers(), strict=True):
+        if kind.__name__ not in pipeline.adopted and isinstance(provider, _LEAN):
+            yield from provider.added()
 
 
 class _Nothing:
@@ -269,7 +299,7 @@ def _flushing(part: Any) -> Action:
 
 def _closing(part: Any) -> Action:
     """Say how to shut a part down; upstream's batch processors take no time limit."""
-    if isinstance(part, BatchSpanProcessor | BatchLogRecordProcessor | Correlated):
+    if isinstance(part, BatchSpanProcessor | BatchLogRecordProcessor | Correlated | Guard):
         return lambda _seconds: part.shutdown()
     return lambda seconds: part.shutdown(timeout_millis=int(seconds * 1000))
 

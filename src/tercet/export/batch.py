@@ -152,7 +152,7 @@ class Outbox(Generic[T]):
         self._stopped = self._given_up = False
         self._close_by = math.inf
         self._is_down = False
-        self._try_at = self._look_at = 0.0
+        self._try_at = self._asked_until = self._look_at = 0.0
         self._pause = _FIRST_PAUSE
         self._round = self._failed_round = self._settled = 0
         self._try_failed = False
@@ -239,7 +239,7 @@ class Outbox(Generic[T]):
         self._wake.put(_TIME)
         if self._thread is not None:
             self._thread.join(max(0.0, began + timeout * _ENDING - time.monotonic()))
-        return self._save_the_rest()
+        return self.save()
 
     def _start(self) -> bool:
         """Start the thread, and return whether there is one."""
@@ -270,7 +270,7 @@ class Outbox(Generic[T]):
             )
             return self._settled >= target
 
-    def _save_the_rest(self) -> bool:
+    def save(self) -> bool:
         """Spool what the thread has not sent, or else drop it; what it still does counts no more."""
         with self._moved:
             self._given_up = True
@@ -311,9 +311,11 @@ class Outbox(Generic[T]):
 
     def _work(self, *, asked: bool, whole: bool = True) -> None:
         self._round += 1
-        self._try_failed = False
         if asked:
-            self._try_at = self._look_at = 0.0
+            # A collector that has asked for a pause gets it, unless this is the last chance.
+            self._try_at = 0.0 if self._closed else self._asked_until
+            self._look_at = 0.0
+        self._try_failed = asked and not self._may_try()
         try:
             self._pack_queue(whole)
             self._send_waiting()
@@ -349,10 +351,12 @@ class Outbox(Generic[T]):
         with self._moved:
             items: list[T] = []
             left = self._batch_bytes
-            while self._queue and len(items) < most and left > 0:
-                items.append(self._queue.popleft())
-                weight = self._weigh(items[-1])
+            while self._queue and len(items) < most:
+                weight = self._weigh(self._queue[0])
                 left -= weight
+                if left < 0 and items:
+                    break
+                items.append(self._queue.popleft())
                 self._heavy_packing += weight if weight > _LIGHT else 0
             self._packing = len(items)
         return items
@@ -465,6 +469,7 @@ class Outbox(Generic[T]):
     def _try_later(self, asked: float | None) -> None:
         spread = _random.uniform(1.0, 1.2)  # so that a fleet does not come back at once
         self._try_at = time.monotonic() + (asked or min(self._pause, _LONGEST_PAUSE)) * spread
+        self._asked_until = self._try_at if asked else 0.0
         self._pause *= 2
 
     def _halves(self, parcel: Parcel, answer: Answer) -> Sequence[Parcel]:

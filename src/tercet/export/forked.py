@@ -37,18 +37,33 @@ class PeriodicReader(PeriodicExportingMetricReader):
         self._export_interval_millis = interval * 1000
         self.start_anew()
 
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Collect and export now, and say whether that was delivered."""
+        super().force_flush(timeout_millis)
+        return self._is_delivered()
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> bool:  # type: ignore[override] # None upstream
+        """Collect and export once more, stop, and say whether that was delivered in time."""
+        super().shutdown(timeout_millis, **kwargs)
+        return self._is_delivered() and self._has_ended.is_set()
+
+    def _is_delivered(self) -> bool:
+        return getattr(self._exporter, "is_delivered", True)
+
     def start_anew(self) -> None:
         """Collect from a new thread, with locks that nobody holds."""
         self._export_lock = native.Lock()
+        self._has_ended = native.Event()
         self._shutdown_event: Any = native.Event()
         if not self._shutdown:
             self._daemon_thread: Any = native.start_thread(self._tick, "tercet-metrics")
 
     def _tick(self) -> None:
-        stopped = self._shutdown_event
+        stopped, ended = self._shutdown_event, self._has_ended
         while not stopped.wait(self._export_interval_millis / 1000):
             self._attempt()
         self._attempt()
+        ended.set()
 
     def _attempt(self) -> None:
         try:

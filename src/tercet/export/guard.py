@@ -1,9 +1,11 @@
-"""The chain of span processors: foreign ones fail by themselves, not the request, the call or the next."""
+"""The processors of others: they fail by themselves, not the request, the call or the next processor."""
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from opentelemetry.context import Context
+from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, SynchronousMultiSpanProcessor
 
 from tercet.declare.pace import Pace
@@ -12,38 +14,60 @@ from tercet.export.processors import BatchedSpans
 logger = logging.getLogger("tercet.export")
 
 
-class Guarded(SpanProcessor):
-    """Let a processor fail without failing the code that it observes; say so once a minute."""
+class Guard:
+    """Let a processor of others fail without failing the code that it observes; say so once a minute.
 
-    def __init__(self, processor: SpanProcessor) -> None:
-        self._processor = processor
+    Attributes:
+        processor: The one that is guarded.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
         self._minutely = Pace()
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Tell the processor of a span that has started."""
-        self._attempt(lambda: self._processor.on_start(span, parent_context))
-
-    def _on_ending(self, span: Span) -> None:
-        self._attempt(lambda: self._processor._on_ending(span))
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Tell the processor of a span that has ended."""
-        self._attempt(lambda: self._processor.on_end(span))
 
     def shutdown(self) -> None:
         """Shut the processor down."""
-        self._processor.shutdown()
+        self.processor.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Let the processor send what is waiting."""
-        return self._processor.force_flush(timeout_millis)
+        done: bool = self.processor.force_flush(timeout_millis)
+        return done
 
     def _attempt(self, act: Callable[[], None]) -> None:
         try:
             act()
         except Exception as error:
             if self._minutely.allows():
-                logger.warning("The span processor %s failed: %r", type(self._processor).__qualname__, error)
+                logger.warning("The processor %s failed: %r", type(self.processor).__qualname__, error)
+
+
+class Guarded(Guard, SpanProcessor):
+    """Guard a processor of spans."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Tell the processor of a span that has started."""
+        self._attempt(lambda: self.processor.on_start(span, parent_context))
+
+    def _on_ending(self, span: Span) -> None:
+        self._attempt(lambda: self.processor._on_ending(span))
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Tell the processor of a span that has ended."""
+        self._attempt(lambda: self.processor.on_end(span))
+
+
+class GuardedLogs(Guard, LogRecordProcessor):
+    """Guard a processor of log records."""
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Tell the processor of a record."""
+        self._attempt(lambda: self.processor.on_emit(log_record))
+
+    def enabled(self, *args: Any, **kwargs: Any) -> bool:
+        """Ask the processor whether it wants a record at all."""
+        wanted: bool = self.processor.enabled(*args, **kwargs)
+        return wanted
 
 
 class GuardedProcessors(SynchronousMultiSpanProcessor):

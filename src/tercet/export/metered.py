@@ -195,6 +195,10 @@ class LeanMeterProvider(MeterProvider):
             for ledger in self._all_ledgers():
                 ledger.close(account)
 
+    def added(self) -> list[MetricReader]:
+        """List all readers, whoever has added them."""
+        return [*self._measurement_consumer._reader_storages]
+
     def take(self, scope: InstrumentationScope, ledger: Ledger) -> Ledger:
         """Let readers collect a ledger in a scope; return the one that they collect under its name.
 

@@ -3,14 +3,18 @@
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
+    Metric,
     MetricExporter,
     MetricExportResult,
     MetricsData,
+    ResourceMetrics,
+    ScopeMetrics,
 )
 
 from tercet.export.batch import Account, Posts
@@ -49,6 +53,8 @@ class PostedPoints(MetricExporter):
             os.register_at_fork(after_in_child=self._start_at_zero)
 
     def _start_at_zero(self) -> None:
+        #: Whether the last collection was, all of it.
+        self.is_delivered = True
         self._counting = threading.Lock()
         self._delivered = 0
         self._dropped: Counter[str] = Counter()
@@ -61,14 +67,42 @@ class PostedPoints(MetricExporter):
         The reader's own time limit is not asked: for its last collection that is the interval, which says
         nothing about how long an export may take. Whoever waits for an export does not wait for longer.
         """
-        count = _points(metrics_data)
+        self.is_delivered = False
+        count = usable = _points(metrics_data)
         try:
-            parcel = Parcel(self.link.pack(encode(metrics_data).SerializeToString()), count)
-        except Exception as error:  # An observable's callback can have brought anything.
-            self.link.tell(f"a collection could not be encoded ({type(error).__name__})")
-            self._count("encode_failed", count)
-            return MetricExportResult.FAILURE
-        return MetricExportResult.SUCCESS if self._is_sent(parcel) else MetricExportResult.FAILURE
+            body = _encoded(metrics_data)
+        except Exception:  # An observable's callback can have brought anything; others are no worse for it.
+            metrics_data = self._without_unusable(metrics_data)
+            body, usable = _encoded(metrics_data), _points(metrics_data)
+        if usable or not count:
+            self.is_delivered = self._is_sent(Parcel(self.link.pack(body), usable)) and usable == count
+        return MetricExportResult.SUCCESS if self.is_delivered else MetricExportResult.FAILURE
+
+    def _without_unusable(self, metrics_data: MetricsData) -> MetricsData:
+        """Leave out the metrics that cannot be encoded, and count their points."""
+        return MetricsData(
+            [
+                replace(
+                    resource,
+                    scope_metrics=[
+                        replace(scope, metrics=[*self._usable(resource, scope)])
+                        for scope in resource.scope_metrics
+                    ],
+                )
+                for resource in metrics_data.resource_metrics
+            ]
+        )
+
+    def _usable(self, resource: ResourceMetrics, scope: ScopeMetrics) -> Iterator[Metric]:
+        for metric in scope.metrics:
+            alone = MetricsData([replace(resource, scope_metrics=[replace(scope, metrics=[metric])])])
+            try:
+                _encoded(alone)
+            except Exception as error:
+                self.link.tell(f"one metric could not be encoded ({type(error).__name__})")
+                self._count("encode_failed", _points(alone))
+            else:
+                yield metric
 
     def _is_sent(self, parcel: Parcel) -> bool:
         answer = self.link.post(parcel.packed, self._timeout)
@@ -102,6 +136,11 @@ class PostedPoints(MetricExporter):
 
     def shutdown(self, timeout_millis: float = 30_000, **_kwargs: Any) -> None:
         """Do nothing: the link has nothing to close."""
+
+
+def _encoded(metrics_data: MetricsData) -> bytes:
+    body: bytes = encode(metrics_data).SerializeToString()
+    return body
 
 
 def _points(metrics_data: MetricsData) -> int:

@@ -17,11 +17,14 @@ from opentelemetry.trace import SpanContext, get_current_span
 
 from tercet.export.attributes import is_simple
 from tercet.export.encode import encode_log_fields
+from tercet.export.guard import GuardedLogs
 from tercet.export.processors import BatchedLogs
 
 
 class LogProcessors(SynchronousMultiLogRecordProcessor):
-    """Let our own way out come last: what others do to a record must be done before it is encoded.
+    """Guard the processors of others, and let our own way out come last.
+
+    What others do to a record must be done before it is encoded.
 
     Attributes:
         outlets: Our own ways out.
@@ -31,7 +34,7 @@ class LogProcessors(SynchronousMultiLogRecordProcessor):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # upstream's constructor
         self.outlets: tuple[BatchedLogs, ...] = ()
-        self.others: tuple[LogRecordProcessor, ...] = ()
+        self.others: tuple[GuardedLogs, ...] = ()
 
     def add_log_record_processor(self, log_record_processor: LogRecordProcessor) -> None:
         """Add a processor."""
@@ -39,7 +42,7 @@ class LogProcessors(SynchronousMultiLogRecordProcessor):
             if isinstance(log_record_processor, BatchedLogs):
                 self.outlets += (log_record_processor,)
             else:
-                self.others += (log_record_processor,)
+                self.others += (GuardedLogs(log_record_processor),)
             self._log_record_processors = self.others + self.outlets
 
 
@@ -83,8 +86,8 @@ class LeanLogger(Logger):
                 exception=exception,
             )
             return
-        observed = timestamp if observed_timestamp is None else observed_timestamp
-        number = 0 if severity_number is None else severity_number._value_
+        observed = time_ns() if observed_timestamp is None else observed_timestamp
+        number: Any = 0 if severity_number is None else getattr(severity_number, "_value_", severity_number)
         ids = get_current_span(context).get_span_context()
         self._put((timestamp, observed), ids, (number, severity_text), body, attributes)
 
@@ -123,7 +126,12 @@ class LeanLogger(Logger):
         self._logger_metrics.emit_log()
         outlets = self._multi_log_record_processor.outlets
         if outlets:
-            encoded = encode_log_fields(*times, ids[:2], ids[3], severity, body, attributes)
+            try:
+                encoded = encode_log_fields(*times, ids[:2], ids[3], severity, body, attributes)
+            except Exception as error:  # A record can hold anything, and must not fail whoever logs.
+                for outlet in outlets:
+                    outlet.outbox.refuse("encode_failed", error)
+                return
             for outlet in outlets:
                 outlet.outbox.put((self._resource, self._instrumentation_scope, encoded))
 
@@ -135,7 +143,12 @@ class LeanLoggerProvider(LoggerProvider):
     """The SDK's provider, with loggers that cost less."""
 
     def __init__(self, resource: Resource) -> None:
-        super().__init__(resource, shutdown_on_exit=False, multi_log_record_processor=LogProcessors())
+        self._chain = LogProcessors()
+        super().__init__(resource, shutdown_on_exit=False, multi_log_record_processor=self._chain)
+
+    def added(self) -> list[LogRecordProcessor]:
+        """List the processors that are not our own way out."""
+        return [*self._chain.others]
 
     def _get_logger_no_cache(self, *args: Any, **kwargs: Any) -> Logger:
         logger = super()._get_logger_no_cache(*args, **kwargs)

@@ -188,6 +188,8 @@ class Spool:
     def _sweep(self) -> None:
         """Remove what somebody began to write and never finished."""
         for path in self._directory.glob(f"*{_UNFINISHED}"):
+            if not _NAME.fullmatch(path.name.removesuffix(_UNFINISHED)):
+                continue
             with suppress(OSError):
                 if self._clock() - path.stat().st_mtime > _ABANDONED_SECONDS:
                     path.unlink()

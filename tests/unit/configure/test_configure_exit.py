@@ -54,6 +54,22 @@ def test_sigterm_ends_the_process_although_the_shutdown_fails():
     assert process.returncode == -signal.SIGTERM
 
 
+def test_sigterm_may_come_while_its_thread_holds_what_a_shutdown_needs():
+    """As within a measurement: the thread lets go of it, and after that the signal has its meaning."""
+    program = """
+lock = threading.Lock()
+def needs_the_lock():
+    with lock:
+        shutdown()
+setup_exit(needs_the_lock, flush)
+with lock:
+    os.kill(os.getpid(), signal.SIGTERM)
+while True:
+    signal.pause()
+"""
+    assert ended(program) == (-signal.SIGTERM, ["shut down"])
+
+
 def test_whoever_has_taken_sigterm_keeps_it():
     """What is waiting is sent first, for it may end the process at once; the shutdown comes in the end."""
     taken = "signal.signal(signal.SIGTERM, lambda *_: (print('mine', flush=True), sys.exit(5)))"

@@ -469,3 +469,76 @@ def test_a_port_that_a_killed_worker_keeps_an_instant_longer_than_its_lock_is_no
     """The worker that takes over in between has it a look later."""
     served = "handle.serve_prometheus()\nprint(handle._server.address[1] == port)"
     assert run(TAKEN + "taken.close()\n" + served) == (["True"], [])
+
+
+ADDED = """
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, PeriodicExportingMetricReader
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+class Spans(SpanExporter):
+    def export(self, spans):
+        os.write(1, b"spans\\n")
+        return SpanExportResult.SUCCESS
+
+class Logs(LogRecordExporter):
+    def export(self, batch):
+        os.write(1, b"logs\\n")
+        return LogRecordExportResult.SUCCESS
+    def force_flush(self, timeout_millis=0):
+        return True
+    def shutdown(self):
+        pass
+
+class Metrics(MetricExporter):
+    def export(self, metrics_data, timeout_millis=0, **kwargs):
+        os.write(1, b"metrics\\n")
+        return MetricExportResult.SUCCESS
+    def force_flush(self, timeout_millis=0):
+        return True
+    def shutdown(self, timeout_millis=0, **kwargs):
+        pass
+
+handle = setup_observability("orders", **off)
+trace.get_tracer_provider().add_span_processor(BatchSpanProcessor(Spans()))
+_logs.get_logger_provider().add_log_record_processor(BatchLogRecordProcessor(Logs()))
+metrics.get_meter_provider().add_metric_reader(PeriodicExportingMetricReader(Metrics(), 1_000_000))
+trace.get_tracer("app").start_span("work").end()
+_logs.get_logger("app").emit(body="said")
+metrics.get_meter("app").create_counter("done").add(1)
+"""
+
+
+@pytest.mark.parametrize("end", ["", "handle.shutdown()", "sys.exit()"])
+def test_what_others_add_to_our_providers_is_sent_in_the_end_too(run, end):
+    """As it is without tercet, where providers shut themselves down."""
+    out, _ = run(ADDED + end)
+    assert sorted(out) == ["logs", "metrics", "spans"]
+
+
+def test_what_others_add_to_our_providers_is_flushed(run):
+    """With ours."""
+    out, _ = run(ADDED + "print(handle.force_flush(), flush=True)\nos._exit(0)")
+    assert sorted(out) == ["True", "logs", "metrics", "spans"]
+
+
+def test_an_end_that_is_interrupted_leaves_on_disk_what_waits(run, tmp_path):
+    """As by Ctrl-C for the second time."""
+    run("""
+import socket
+from tercet.configure import handle as module
+blackhole = socket.create_server(("127.0.0.1", 0))
+where = f"http://127.0.0.1:{blackhole.getsockname()[1]}"
+handle = setup_observability(
+    "orders", metrics_exporter="none", log_format="off", otlp_endpoint=where, spool_directory="spool"
+)
+trace.get_tracer("app").start_span("work").end()
+def interrupted(self):
+    raise KeyboardInterrupt
+module._SideBySide.run = interrupted
+try:
+    handle.shutdown()
+except KeyboardInterrupt:
+    os._exit(0)
+""")
+    assert len(list(tmp_path.glob("spool/traces/*.otlp"))) == 1

@@ -211,6 +211,29 @@ def test_the_pause_is_the_collectors_or_our_own(asked):
     assert (asked or 1.0) <= time.monotonic() - began < (asked or 1.0) * 1.2 + 1
 
 
+def test_a_flush_does_not_hurry_a_collector_that_asked_for_a_pause():
+    """Nor does it wait for it; the last chance of a close is taken."""
+    collector = Collector(lambda packed: Answer("later", "HTTP 429", 60.0))
+    box = outbox(collector)
+    box.put("i0")
+    assert not box.flush(TIME)
+    assert not box.flush(TIME)
+    assert len(collector.timeouts) == 1
+    collector.answer = lambda packed: DELIVERED
+    assert box.close(TIME)
+
+
+def test_a_request_has_no_more_bytes_than_it_may():
+    """Unless one item has more."""
+    collector, requests = Collector(), []
+    collector.answer = lambda packed: requests.append(packed.split()) or DELIVERED
+    box = outbox(collector, weigh=len, batch_bytes=10, delay=TIME)
+    for item in ("sixsix", "sixsix", "four", "four", "twelvetwelve", "one"):
+        box.put(item)
+    assert box.flush(TIME)
+    assert requests == [[b"sixsix"], [b"sixsix", b"four"], [b"four"], [b"twelvetwelve"], [b"one"]]
+
+
 def test_memory_is_bounded_in_bytes():
     """The oldest go, counted."""
     away = [True]

@@ -148,6 +148,29 @@ def test_a_child_collects_by_itself():
     reader.shutdown()
 
 
+@pytest.mark.parametrize("is_delivered", [True, False])
+def test_whether_the_last_collection_was_delivered_is_told(is_delivered):
+    """Upstream's says nothing, which would pass for yes."""
+    exporter = Exporter()
+    exporter.is_delivered = is_delivered
+    reader = PeriodicReader(exporter, interval=1_000, timeout=1)
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    provider.get_meter("test").create_counter("work").add(1)
+    assert reader.force_flush() is is_delivered
+    assert reader.shutdown() is is_delivered
+
+
+def test_a_collection_that_does_not_end_in_time_was_not_delivered():
+    """Whatever becomes of it later."""
+    exporter, let_go = Exporter(), threading.Event()
+    exporter.export = lambda *_args, **_kwargs: let_go.wait(20)
+    reader = PeriodicReader(exporter, interval=1_000, timeout=1)
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    provider.get_meter("test").create_counter("work").add(1)
+    assert reader.shutdown(timeout_millis=10) is False
+    let_go.set()
+
+
 def test_a_collection_that_fails_is_not_the_last(caplog):
     """It is said, and the next one comes."""
     exporter = Exporter()

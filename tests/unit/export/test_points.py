@@ -90,13 +90,20 @@ def test_what_is_too_large_is_halved():
 
 
 def test_what_cannot_be_encoded_is_counted():
-    """And said."""
+    """And said; what comes with it is sent all the same."""
     link, points_exporter = exporter()
     data = collected()
-    object.__setattr__(data.resource_metrics[0].scope_metrics[0].metrics[0], "name", 5)
+    metrics = data.resource_metrics[0].scope_metrics[0].metrics
+    object.__setattr__(metrics[0], "name", 5)
     assert points_exporter.export(data) is FAILURE
-    assert points_exporter.account().dropped == {"encode_failed": 5}
-    assert link.told == ["a collection could not be encoded (TypeError)"]
+    assert [points(request) for request in link.sent] == [{"histogram": 2}]
+    account = points_exporter.account()
+    assert (account.delivered, account.dropped) == (2, {"encode_failed": 3})
+    assert not points_exporter.is_delivered
+    object.__setattr__(metrics[1], "name", 5)
+    assert points_exporter.export(data) is FAILURE
+    assert (len(link.sent), points_exporter.account().dropped) == (1, {"encode_failed": 8})
+    assert set(link.told) == {"one metric could not be encoded (TypeError)"}
 
 
 def test_there_is_nothing_to_flush_or_close():

@@ -1,5 +1,7 @@
 """Lean records: what is emitted leaves as the SDK's own logger would send it."""
 
+from time import time_ns
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,9 +41,13 @@ class Shelf:
 
     def __init__(self):
         self.items = []
+        self.refused = []
 
     def put(self, item):
         self.items.append(item)
+
+    def refuse(self, reason, error):
+        self.refused.append((reason, type(error)))
 
 
 def emitted(provider, **fields):
@@ -165,3 +171,50 @@ def test_a_logger_without_a_way_out_sends_nothing():
         IN_A_SPAN,
     )
     assert shelf.items == []
+
+
+@pytest.mark.parametrize(
+    "odd", [{"timestamp": 1e18}, {"timestamp": -1}, {"timestamp": 2**64}, {"severity_text": []}], ids=str
+)
+def test_what_cannot_be_encoded_is_counted(odd):
+    """And fails nobody who logs; the SDK's own fails nobody either."""
+    provider, shelf = LeanLoggerProvider(RESOURCE), Shelf()
+    provider.add_log_record_processor(BatchedLogs(shelf))
+    emitted(provider, **({"timestamp": 5, "body": "hello"} | odd))
+    assert ([reason for reason, _ in shelf.refused], shelf.items) == (["encode_failed"], [])
+
+
+def test_a_severity_may_be_a_bare_number():
+    """It leaves as the member would; the SDK's own loses it."""
+    bare, _ = both(timestamp=5, observed_timestamp=6, body="hello", severity_number=9)
+    member, _ = both(timestamp=5, observed_timestamp=6, body="hello", severity_number=SeverityNumber.INFO)
+    assert bare == member
+
+
+def test_a_record_is_observed_when_it_is_emitted():
+    """Whenever it says that it happened."""
+    provider, shelf = LeanLoggerProvider(RESOURCE), Shelf()
+    provider.add_log_record_processor(BatchedLogs(shelf))
+    before = time_ns()
+    emitted(provider, timestamp=5, body="hello")
+    request = ExportLogsServiceRequest.FromString(encode_request(shelf.items))
+    (record,) = request.resource_logs[0].scope_logs[0].log_records
+    assert record.time_unix_nano == 5
+    assert before <= record.observed_time_unix_nano <= time_ns()
+
+
+class _Failing(_Redacting):
+    def on_emit(self, log_record):
+        raise ValueError("foreign")
+
+
+def test_a_foreign_processor_fails_by_itself(caplog):
+    """Neither who logs, nor what leaves here; it is said once a minute."""
+    provider, shelf = LeanLoggerProvider(RESOURCE), Shelf()
+    provider.add_log_record_processor(_Failing())
+    provider.add_log_record_processor(BatchedLogs(shelf))
+    emitted(provider, timestamp=5, body="hello")
+    emitted(provider, timestamp=6, body="hello")
+    assert len(shelf.items) == 2
+    said = [each.getMessage() for each in caplog.records]
+    assert said == ["The processor _Failing failed: ValueError('foreign')"]

@@ -204,17 +204,19 @@ def test_all_processes_together_keep_the_limits(folder):
 
 
 def test_what_was_never_finished_is_swept_away(folder):
-    """After a minute: before, somebody may be writing it."""
+    """After a minute: before, somebody may be writing it. What is not ours is left alone."""
     clock = Clock()
     spool = Spool(folder, PLENTY, clock)
-    (folder / "abandoned.part").touch()
-    os.utime(folder / "abandoned.part", (clock.now, clock.now))
+    abandoned, foreign = folder / f"{1:020}-2-3.otlp.part", folder / "backup.part"
+    for path in (abandoned, foreign):
+        path.touch()
+        os.utime(path, (clock.now, clock.now))
     clock.now += 59
     assert sent(spool) == []
-    assert len(list(folder.iterdir())) == 1
+    assert abandoned.exists()
     clock.now += 2
     assert sent(spool) == []
-    assert len(list(folder.iterdir())) == 0
+    assert list(folder.iterdir()) == [foreign]
 
 
 def test_a_directory_that_is_removed_is_made_again(folder):
