@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -31,12 +32,13 @@ def setup_exit(shutdown: Callable[[], object], flush: Callable[[], object]) -> N
         shutdown: Sends what is waiting, in limited time; called once or more.
         flush: Does so, too, and in less time, where the process may go on.
     """
-    atexit.register(shutdown)
-    _setup_sigterm(shutdown, flush)
+    last = _Last(shutdown)
+    atexit.register(last.at_exit)
+    _setup_sigterm(last, flush)
     _Finalizing(shutdown)
 
 
-def _setup_sigterm(shutdown: Callable[[], object], flush: Callable[[], object]) -> None:
+def _setup_sigterm(last: "_Last", flush: Callable[[], object]) -> None:
     """Send what is waiting at SIGTERM, and then let come what would have come.
 
     Its default ends the process at once, and whoever has taken it earlier may do so. Who ignores it goes on
@@ -47,15 +49,10 @@ def _setup_sigterm(shutdown: Callable[[], object], flush: Callable[[], object]) 
     if threading.current_thread() is not threading.main_thread() or not (is_default or callable(earlier)):
         return
 
-    last = _Last(shutdown)
-
     def end(number: int, frame: FrameType | None) -> None:
         is_last = is_default and signal.getsignal(number) is end
         if is_last and last.is_done(number):
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-            # The first process of a container outlives a signal's default.
-            os._exit(128 + number)
+            _die(number)
         if not is_last:
             _attempt(flush)
         if callable(earlier) and not is_default:
@@ -65,11 +62,19 @@ def _setup_sigterm(shutdown: Callable[[], object], flush: Callable[[], object]) 
     signal.signal(signal.SIGTERM, end)
 
 
-class _Last:
-    """Shut down beside the thread that a signal interrupts, for that one may hold what it takes to shut down.
+def _die(number: int) -> None:
+    """Let a signal have its default."""
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+    # The first process of a container outlives a signal's default.
+    os._exit(128 + number)
 
-    A lock within a measurement or a log line, for example. So it is let go on after a while, and the signal
-    comes again when all is done.
+
+class _Last:
+    """Shut down at the end, or beside the thread that a signal interrupts.
+
+    For that one may hold what it takes to shut down: a lock within a measurement or a log line, for example.
+    So it is let go on after a while, and the signal comes again when all is done, or when its end comes.
     """
 
     def __init__(self, shutdown: Callable[[], object]) -> None:
@@ -79,8 +84,18 @@ class _Last:
             os.register_at_fork(after_in_child=self._begin_anew)
 
     def _begin_anew(self) -> None:
-        self._has_begun = self._comes_again = False
+        self._has_begun = False
+        self._to_come = 0
         self._done = native.Event()
+
+    def at_exit(self) -> None:
+        """Shut down; a signal that has come meanwhile ends the process, as it would have."""
+        self._shutdown()
+        if self._to_come:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(AttributeError, OSError, ValueError):  # there is none, or it is closed
+                    stream.flush()
+            _die(self._to_come)
 
     def is_done(self, number: int) -> bool:
         """Begin, if nobody has, and say whether it is done; if not, the signal comes again when it is."""
@@ -91,13 +106,13 @@ class _Last:
             except RuntimeError:  # Python 3.12.0 to 3.12.2 start no threads at exit.
                 self._run(number)
         if not self._done.wait(_PATIENCE):
-            self._comes_again = True
+            self._to_come = number
         return self._done.is_set()
 
     def _run(self, number: int) -> None:
         _attempt(self._shutdown)
         self._done.set()
-        if self._comes_again:
+        if self._to_come:
             os.kill(os.getpid(), number)
 
 

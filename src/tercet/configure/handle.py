@@ -85,7 +85,7 @@ class Observability:
         self._serves = self._is_port_refused = self._is_port_told = False
         self._spent = self._spent_at = 0.0
         self._ending: _SideBySide | None = None
-        self._is_told = False
+        self._telling = native.Lock()
 
     def force_flush(self, timeout: float = 5.0) -> bool:
         """Send what is waiting, all signals at once.
@@ -153,8 +153,8 @@ class Observability:
                 self._tell_of_losses()
 
     def _tell_of_losses(self) -> None:
-        if not self._is_told and sys.stderr is not None:
-            self._is_told = True
+        # Two threads may come to know of it at once.
+        if self._telling.acquire(blocking=False) and sys.stderr is not None:
             sys.stderr.write("tercet: not all telemetry was delivered before the process ended.\n")
 
     def exporters(self) -> dict[str, Exporting]:

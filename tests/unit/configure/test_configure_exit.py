@@ -70,6 +70,19 @@ while True:
     assert ended(program) == (-signal.SIGTERM, ["shut down"])
 
 
+def test_sigterm_is_what_ends_a_process_that_comes_to_its_end_meanwhile():
+    """Its parent sees the signal, and what it has printed."""
+    program = """
+let_go = threading.Event()
+setup_exit(lambda: (let_go.wait(10), shutdown()), flush)
+os.kill(os.getpid(), signal.SIGTERM)
+print("printed")
+threading.Timer(0.1, let_go.set).start()
+"""
+    code, lines = ended(program)
+    assert (code, sorted(set(lines))) == (-signal.SIGTERM, ["printed", "shut down"])
+
+
 def test_whoever_has_taken_sigterm_keeps_it():
     """What is waiting is sent first, for it may end the process at once; the shutdown comes in the end."""
     taken = "signal.signal(signal.SIGTERM, lambda *_: (print('mine', flush=True), sys.exit(5)))"
