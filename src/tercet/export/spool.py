@@ -28,6 +28,7 @@ _COUNT = struct.Struct(">I")
 _MARK = b"trc1"
 _UNFINISHED = ".part"
 _FINISHED = ".otlp"
+_MOST_ITEMS = 65_536
 _NAME = re.compile(r"\d{20}-\d+-\d+\.otlp")
 # Whoever was writing a file for longer than this is no more.
 _ABANDONED_SECONDS = 60.0
@@ -188,7 +189,7 @@ class Spool:
     def _sweep(self) -> None:
         """Remove what somebody began to write and never finished."""
         for path in self._directory.glob(f"*{_UNFINISHED}"):
-            if not _NAME.fullmatch(path.name.removesuffix(_UNFINISHED)):
+            if not _NAME.fullmatch(path.with_suffix(_FINISHED).name):
                 continue
             with suppress(OSError):
                 if self._clock() - path.stat().st_mtime > _ABANDONED_SECONDS:
@@ -207,9 +208,9 @@ class Spool:
             return replace(claim, parcel=_read(descriptor))
         except OSError:
             claim.back()
-        except ValueError:
+        except _TornError as torn:
             claim.done()
-            self.tell_dropped("spool_torn", 1)
+            self.tell_dropped("spool_torn", torn.count)
         return None
 
 
@@ -258,21 +259,34 @@ def _unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
+class _TornError(Exception):
+    """The bytes of a file are not those that were written.
+
+    Attributes:
+        count: The items that are lost with it; one where nobody knows.
+    """
+
+    def __init__(self, count: int = 1) -> None:
+        super().__init__(count)
+        self.count = count
+
+
 def _read(descriptor: int) -> Parcel:
     """Read a request.
 
     Raises:
-        ValueError: Its bytes are not those that were written.
+        _TornError: Its bytes are not those that were written.
         OSError: The disk does not give them.
     """
     with open(descriptor, "rb", closefd=False) as file:
         data = file.read()
     if len(data) < _HEADER.size:
-        raise ValueError(len(data))
+        raise _TornError
     mark, checksum, items = _HEADER.unpack_from(data)
     packed = data[_HEADER.size :]
     if mark != _MARK or zlib.crc32(_COUNT.pack(items) + packed) != checksum:
-        raise ValueError(checksum)
+        # What was cut off had its beginning; a number that no request has is not what was written.
+        raise _TornError(items if mark == _MARK and 0 < items <= _MOST_ITEMS else 1)
     return Parcel(packed, items)
 
 

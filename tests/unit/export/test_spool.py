@@ -116,25 +116,25 @@ def test_a_child_holds_no_lock_of_its_parent(folder):
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "lost"),
     [
-        lambda data: b"",
-        lambda data: data[:5],
-        lambda data: data[:-1],
-        lambda data: data[:-1] + b"x",
-        lambda data: b"trc9" + data[4:],
-        lambda data: data[:8] + b"\xff" + data[9:],
-        lambda data: data + b"more",
+        (lambda data: b"", 1),
+        (lambda data: data[:5], 1),
+        (lambda data: data[:-1], 2),
+        (lambda data: data[:-1] + b"x", 2),
+        (lambda data: b"trc9" + data[4:], 1),
+        (lambda data: data[:8] + b"\xff" + data[9:], 1),
+        (lambda data: data + b"more", 2),
     ],
 )
-def test_a_torn_file_costs_only_itself(damage, folder):
-    """It is counted and removed."""
+def test_a_torn_file_costs_only_itself(damage, lost, folder):
+    """It is counted, by its items where its beginning still says how many, and removed."""
     spool = filled(folder, 3)
     counts = dropped(spool)
     path = sorted(folder.iterdir())[1]
     path.write_bytes(damage(path.read_bytes()))
     assert sent(spool) == ["0", "2"]
-    assert counts == [("spool_torn", 1)]
+    assert counts == [("spool_torn", lost)]
     assert list(folder.iterdir()) == []
 
 
@@ -207,7 +207,7 @@ def test_what_was_never_finished_is_swept_away(folder):
     """After a minute: before, somebody may be writing it. What is not ours is left alone."""
     clock = Clock()
     spool = Spool(folder, PLENTY, clock)
-    abandoned, foreign = folder / f"{1:020}-2-3.otlp.part", folder / "backup.part"
+    abandoned, foreign = folder / f"{1:020}-2-3.part", folder / "backup.part"
     for path in (abandoned, foreign):
         path.touch()
         os.utime(path, (clock.now, clock.now))
