@@ -148,6 +148,7 @@ class Outbox(Generic[T]):
         self._waiting: deque[Parcel] = deque()
         self._waiting_bytes = 0
         self._claims: Iterator[Claim] | None = None
+        self._is_any_back = False
         self._thread: native.Joinable | None = None
         self._stopped = self._given_up = False
         self._close_by = math.inf
@@ -413,6 +414,8 @@ class Outbox(Generic[T]):
         while self._may_try() and (parcel := self._first()):
             answer = self._post(parcel)
             if answer.kind == "later":
+                with self._moved:
+                    self._waiting.rotate(-1)  # What never succeeds must not hold up the others.
                 break
             halves = self._halves(parcel, answer)
             with self._moved:
@@ -430,21 +433,25 @@ class Outbox(Generic[T]):
         """Send what waits on disk, for as long as no items wait for it to end."""
         if self._spool is None or self._waiting:
             return
-        if time.monotonic() >= self._look_at and self._may_try():
+        if self._claims is None and time.monotonic() >= self._look_at and self._may_try():
             self._claims, self._look_at = self._spool.take(), time.monotonic() + _LOOK_EVERY
+            self._is_any_back = False
         until = time.monotonic() + self._delay
         while self._claims is not None and self._may_try():
             claim = next(self._claims, None)
-            if claim is None or not self._is_sent(claim):
+            if claim is None:
                 self._claims = None
-            elif self._waiting or not self._wake.empty() or time.monotonic() > until:
+                self._look_at = 0.0 if self._is_any_back else self._look_at
+                return
+            # One that fails is left, and the next try is another's.
+            self._is_any_back = not self._is_sent(claim) or self._is_any_back
+            if self._waiting or not self._wake.empty() or time.monotonic() > until:
                 return
 
     def _is_sent(self, claim: Claim) -> bool:
         parcel, answer = claim.parcel, self._post(claim.parcel)
         if answer.kind == "later":
             claim.back()
-            self._look_at = 0.0
             return False
         halves = self._halves(parcel, answer)
         with self._moved:

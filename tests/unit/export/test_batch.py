@@ -211,6 +211,22 @@ def test_the_pause_is_the_collectors_or_our_own(asked):
     assert (asked or 1.0) <= time.monotonic() - began < (asked or 1.0) * 1.2 + 1
 
 
+@pytest.mark.parametrize("is_spooled", [False, True])
+def test_what_never_succeeds_holds_up_no_others(is_spooled, tmp_path, monkeypatch):
+    """A request that a proxy always cuts, for example; also where an earlier process has left it on disk."""
+    monkeypatch.setattr("tercet.export.batch._FIRST_PAUSE", 0.01)
+    collector = Collector(lambda packed: LATER if b"i0" in packed else DELIVERED)
+    spool = spool_in(tmp_path) if is_spooled else None
+    if spool is not None:
+        for number in range(20):
+            spool.add(Parcel(f"i{number}".encode(), 1))
+        spool = spool_in(tmp_path)
+    box = outbox(collector, batch_size=1, spool=spool)
+    names = [f"i{number}" for number in range(20)] if is_spooled else put_all(box, 20)
+    until(lambda: len(collector.taken) == 19)
+    assert sorted(collector.taken) == sorted(set(names) - {"i0"})
+
+
 def test_a_flush_does_not_hurry_a_collector_that_asked_for_a_pause():
     """Nor does it wait for it; the last chance of a close is taken."""
     collector = Collector(lambda packed: Answer("later", "HTTP 429", 60.0))
