@@ -2,6 +2,7 @@
 
 import queue
 import ssl
+import time
 
 import urllib3
 from urllib3.util import Retry
@@ -53,7 +54,7 @@ class Http:
             Cut: The connection ended before the answer.
             Exception: Anything else that urllib3 or http.client says.
         """
-        kind = encoding(packed)
+        kind, deadline = encoding(packed), time.monotonic() + timeout
         try:
             response = self._pool.request(
                 "POST",
@@ -70,19 +71,24 @@ class Http:
             if isinstance(error.__context__, ssl.SSLEOFError):
                 raise Cut from error
             raise
-        data = _content(response)
+        data = _content(response, deadline)
         if response.status in _OK:
             return self._successes.read(data)
         return without_success(response.status, _seconds(response.headers.get("Retry-After")))
 
 
-def _content(response: urllib3.BaseHTTPResponse) -> bytes:
+def _content(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
     """Read the body, and give the connection back; where the body is cut, the status holds all the same."""
+    data, is_whole = b"", False
     try:
-        data = response.read(LONGEST_ANSWER)
+        # Piece by piece, for a timeout is for each of them, and nobody may send them for ever.
+        while not is_whole and len(data) < LONGEST_ANSWER and time.monotonic() < deadline:
+            piece = response.read1(LONGEST_ANSWER - len(data))
+            data += piece
+            is_whole = not piece
     except (urllib3.exceptions.HTTPError, OSError):
-        data = b""
-    if len(data) < LONGEST_ANSWER:
+        data, is_whole = b"", True
+    if is_whole:
         response.release_conn()
     else:
         response.close()  # The rest would be taken for the next answer.

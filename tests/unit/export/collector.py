@@ -4,7 +4,8 @@ import socket
 import ssl
 import subprocess
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -35,6 +36,17 @@ def cutting(handler):
     """End the connection with no answer."""
     handler.close_connection = True
     handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+def dripping(handler):
+    """Answer, and never come to an end of it, until nobody listens any more."""
+    handler.send_response(200)
+    handler.send_header("content-length", str(10**6))
+    handler.end_headers()
+    with suppress(OSError):
+        while True:
+            handler.wfile.write(b"x")
+            time.sleep(0.01)
 
 
 def cutting_body(handler):

@@ -10,7 +10,7 @@ import time
 import zlib
 
 import pytest
-from collector import answering, certify, collecting, cutting, cutting_body, server_tls
+from collector import answering, certify, collecting, cutting, cutting_body, dripping, server_tls
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
@@ -115,6 +115,16 @@ def test_an_answer_that_is_cut_after_its_status_is_an_answer(collector):
     collector.answer = cutting_body
     assert link_to(collector.url).post(BODY) == Answer("delivered")
     assert len(collector.requests) == 1
+
+
+def test_an_answer_without_an_end_costs_the_timeout(collector):
+    """It has said what counts, and the next one has a connection of its own."""
+    collector.answer = dripping
+    link = link_to(collector.url, otlp_timeout=0.1)
+    assert link.post(BODY) == Answer("delivered")
+    collector.answer = answering()
+    assert link.post(BODY) == Answer("delivered")
+    assert len({request.peer for request in collector.requests}) == 2
 
 
 def test_a_silent_collector_costs_the_timeout(caplog):
