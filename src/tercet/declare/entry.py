@@ -149,10 +149,13 @@ def _indicator(
         fields.needed("bad", f"{metric.name} has no error.type, so say which of its events are bad.")
     if bad and "forgive" in fields:
         raise fields["forgive"].refused("left out beside bad", "Name all that is bad, and nothing else.")
+    where = _filter(fields, "where", metric)
+    if bad:
+        _refuse_what_does_not_count(fields["bad"].fields(*metric.attributes), dict(where))
     return Indicator(
         kind=kind,
         metric=metric,
-        where=_filter(fields, "where", metric),
+        where=where,
         bad=bad,
         forgiven=tuple(item.read(exact) for item in fields.items_of("forgive")),
         threshold=_threshold(fields, kind, metric),
@@ -244,6 +247,14 @@ def _filter(fields: Fields, key: str, metric: Metric) -> Filter:
     return tuple(
         (attribute, tuple(item.read(exact) for item in value.some())) for attribute, value in wanted.items()
     )
+
+
+def _refuse_what_does_not_count(bad: Fields, where: Mapping[str, tuple[str, ...]]) -> None:
+    for attribute, value in bad.items():
+        for item in value.some():
+            if item.read(exact) not in where.get(attribute, (item.read(exact),)):
+                counts = " or ".join(where[attribute])
+                raise item.refused(f"{counts}, as where has it", "What else there is does not count.")
 
 
 def _threshold(fields: Fields, kind: IndicatorKind, metric: Metric) -> Decimal:
