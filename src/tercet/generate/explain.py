@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
 from tercet.declare.burn_rate import duration
 from tercet.declare.metric import HTTP_SERVER_DURATION
@@ -26,19 +27,38 @@ def words(objective: Objective) -> Words:
     threshold = number(indicator.threshold)
     are_requests = indicator.queries is None and indicator.metric.name == HTTP_SERVER_DURATION.name
     events = "requests" if are_requests else "events"
-    time = f"{threshold} {indicator.metric.unit}"
-    level = f"{'the sum of ' if indicator.is_summed else ''}{indicator.metric.name}"
+    name, limit = indicator.metric.name, amount(indicator.threshold, indicator.metric.unit)
+    level = f"{'the sum of ' if indicator.is_summed else ''}{name}"
+    takes = indicator.metric.unit == "s"
     return {
         "availability": Words(events, "succeed", "failed"),
-        "latency": Words(events, f"take {time} at most", f"took longer than {time}"),
+        "latency": Words(events, f"take {limit} at most", f"took longer than {limit}")
+        if takes
+        else Words(events, f"have {name} at {limit} at most", f"had {name} above {limit}"),
         "throughput": Words("minutes", f"have {threshold}/s or more", f"had fewer than {threshold}/s"),
-        "level": Words(
-            "minutes",
-            f"have {level} at {threshold} at most",
-            f"had {level} above {threshold}",
-        ),
+        "level": Words("minutes", f"have {level} at {limit} at most", f"had {level} above {limit}"),
         "query": Words("minutes" if indicator.counts_minutes else events, "are good", "were bad"),
     }[indicator.kind]
+
+
+def amount(value: Decimal, unit: str) -> str:
+    """Write a number with its unit, as people do.
+
+    >>> amount(Decimal("0.5"), "s"), amount(Decimal(2000), "By"), amount(Decimal(7), "1")
+    ('0.5 s', '2,000 bytes', '7')
+    """
+    whole, point, rest = number(value).partition(".")
+    return f"{int(whole):,}{point}{rest}{after_number(unit)}"
+
+
+def after_number(unit: str) -> str:
+    """Write a unit as it stands behind a number; what only says what is counted is left out.
+
+    >>> after_number("By"), after_number("{order}"), after_number("1")
+    (' bytes', '', '')
+    """
+    named = {"By": "bytes", "1": ""}.get(unit, unit)
+    return f" {named}" if named and not named.startswith("{") else ""
 
 
 def dashboard(objective: Objective) -> str:

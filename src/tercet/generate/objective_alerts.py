@@ -37,10 +37,11 @@ def _quantile(objective: Objective, position: int, symptom: Symptom, catalog: Ca
         f"histogram_quantile({number(objective.target)}, {buckets}) > {number(symptom.above)}\n"
         f"and {total} - {within} >= {_a_few(objective)}"
     )
-    in_seconds = indicator.metric.unit == "s"
+    in_seconds, unit = indicator.metric.unit == "s", indicator.metric.unit
     what = f"p{number(objective.target * 100)} of {'latency' if in_seconds else indicator.metric.name}"
-    value = f"{{{{ $value | {'humanizeDuration' if in_seconds else 'humanize'} }}}}"
-    limit = f"{number(symptom.above)}{'s' if in_seconds else ''}"
+    shown = "$value | humanizeDuration" if in_seconds else "$value | humanize"
+    value = f"{{{{ {shown} }}}}{'' if in_seconds else explain.after_number(unit)}"
+    limit = f"{number(symptom.above)}s" if in_seconds else explain.amount(symptom.above, unit)
     told = f"{what} is {value}", f"{what} was above {limit}", limit
     return _symptom(objective, position, symptom, catalog, expression=expression, told=told)
 
