@@ -318,13 +318,14 @@ def test_processes_without_the_bucket_are_not_slow_but_told_of(tmp_path):
 
 @promtool
 def test_what_is_counted_no_longer_is_told(tmp_path):
-    """Half an hour after a deployment that renamed all routes, and not when nothing happened before."""
+    """Half an hour after a deployment that renamed all routes, and not where little happened before."""
     ends = COUNT % 'http_route="/orders"', "0+60x60 stale"
     blind = BLIND.replace("Latency", "Availability")
     beside = 'target_info{job="order-service"}', "1x100"
     tell(tmp_path, story([ends, beside], [("60m", blind, 0), ("90m", blind, 1)]))
-    idle = COUNT % 'http_route="/orders"', "0+1x5 5x55 stale"
-    tell(tmp_path, story([idle, beside], [("90m", blind, 0)]))
+    for little in ("0+1x5 5x55 stale", "0+600x30 18000x30 stale"):
+        idle = COUNT % 'http_route="/orders"', little
+        tell(tmp_path, story([idle, beside], [("90m", blind, 0)]))
 
 
 @promtool

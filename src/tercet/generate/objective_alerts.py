@@ -142,9 +142,14 @@ def _blind(objective: Objective, catalog: Catalog) -> Alert:
 
 
 def _ended(objective: Objective) -> str:
-    """Find where it was counted within a day, about once in two minutes or more, and is no longer."""
-    often = f"{2 * MINUTE} * avg_over_time({select(names.EVENTS, *rules.of(objective))}[1d]) >= 1"
-    return rules.in_hours(objective, f"{often}\nunless ({_known(objective)})")
+    """Find where it was counted within a day, about once in two minutes or more, and is no longer.
+
+    What was idle at last is left alone: its processes may have been replaced in the night, and wait for work.
+    """
+    events = select(names.EVENTS, *rules.of(objective))
+    often = f"{2 * MINUTE} * avg_over_time({events}[1d]) >= 1"
+    at_last = f"last_over_time({events}[1d]) > 0"
+    return rules.in_hours(objective, f"{often}\nand {at_last}\nunless ({_known(objective)})")
 
 
 def _without_bucket(objective: Objective, catalog: Catalog) -> str:
