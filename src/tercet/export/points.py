@@ -67,15 +67,15 @@ class PostedPoints(MetricExporter):
         The reader's own time limit is not asked: for its last collection that is the interval, which says
         nothing about how long an export may take. Whoever waits for an export does not wait for longer.
         """
-        self.is_delivered = False
         count = usable = _points(metrics_data)
         try:
             body = _encoded(metrics_data)
         except Exception:  # An observable's callback can have brought anything; others are no worse for it.
             metrics_data = self._without_unusable(metrics_data)
             body, usable = _encoded(metrics_data), _points(metrics_data)
-        if usable or not count:
-            self.is_delivered = self._is_sent(Parcel(self.link.pack(body), usable)) and usable == count
+        is_sent = bool(usable or not count) and self._is_sent(Parcel(self.link.pack(body), usable))
+        # Set when it is known, for whoever flushed may ask while the next one is on its way.
+        self.is_delivered = is_sent and usable == count
         return MetricExportResult.SUCCESS if self.is_delivered else MetricExportResult.FAILURE
 
     def _without_unusable(self, metrics_data: MetricsData) -> MetricsData:

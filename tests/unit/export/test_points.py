@@ -122,3 +122,14 @@ def test_a_child_counts_from_zero():
     if child == 0:
         os._exit(points_exporter.account().created)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_what_was_delivered_is_told_while_the_next_is_on_its_way():
+    """A reader that collects in intervals may be sending when somebody else's flush has ended."""
+    link, points_exporter = exporter()
+    told, post = [], link.post
+    link.post = lambda *sent: (told.append(points_exporter.is_delivered), post(*sent))[1]
+    link.answers = [Answer("delivered"), Answer("later"), Answer("delivered")]
+    for _ in range(3):
+        points_exporter.export(collected())
+    assert (told, points_exporter.is_delivered) == ([True, True, False], True)
