@@ -146,7 +146,7 @@ class Outbox(Generic[T]):
         self._packing = 0
         self._heavy_bytes = self._heavy_packing = 0
         self._waiting: deque[Parcel] = deque()
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._turn = 0
         self._claims: Iterator[Claim] | None = None
         self._is_any_back = False
         self._thread: native.Joinable | None = None
@@ -390,6 +390,14 @@ class Outbox(Generic[T]):
             while self._waiting_bytes > self._max_bytes:
                 self._lose("too_many_bytes", self._take_first().count)
 
+    def _next(self) -> Parcel | None:
+        """Return whose turn it is; after one that failed it is another's, for it may never succeed."""
+        with self._moved:
+            if not self._waiting:
+                return None
+            self._turn %= len(self._waiting)
+            return self._waiting[self._turn]
+
     def _first(self) -> Parcel | None:
         with self._moved:
             return self._waiting[0] if self._waiting else None
@@ -411,17 +419,18 @@ class Outbox(Generic[T]):
         return True
 
     def _send_waiting(self) -> None:
-        while self._may_try() and (parcel := self._first()):
+        while self._may_try() and (parcel := self._next()):
             answer = self._post(parcel)
             if answer.kind == "later":
-                with self._moved:
-                    self._waiting.rotate(-1)  # What never succeeds must not hold up the others.
+                self._turn += 1
                 break
             halves = self._halves(parcel, answer)
             with self._moved:
                 if self._given_up:
                     return  # `close` has counted it.
-                self._settle_by(self._take_first().count)
+                self._waiting.remove(parcel)
+                self._waiting_bytes -= len(parcel.packed)
+                self._settle_by(parcel.count)
                 self._note(parcel, answer, halves)
         while not self._may_try() and (parcel := self._first()) and self._to_disk(parcel):
             with self._moved:

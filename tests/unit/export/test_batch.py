@@ -227,6 +227,21 @@ def test_what_never_succeeds_holds_up_no_others(is_spooled, tmp_path, monkeypatc
     assert sorted(collector.taken) == sorted(set(names) - {"i0"})
 
 
+def test_the_oldest_go_first_whoevers_turn_it_is(monkeypatch):
+    """Where memory ends, in the middle of an outage."""
+    monkeypatch.setattr("tercet.export.batch._FIRST_PAUSE", 0.001)
+    away = [True]
+    collector = Collector(lambda packed: LATER if away[0] else DELIVERED)
+    box = outbox(collector, batch_size=1, max_bytes=6)
+    put_all(box, 3)
+    until(lambda: len(collector.timeouts) > 3)
+    put_all(box, 3, start=3)
+    until(lambda: box.dropped["too_many_bytes"] == 3)
+    away[0] = False
+    assert box.flush(TIME)
+    assert sorted(collector.taken) == ["i3", "i4", "i5"]
+
+
 def test_a_flush_does_not_hurry_a_collector_that_asked_for_a_pause():
     """Nor does it wait for it; the last chance of a close is taken."""
     collector = Collector(lambda packed: Answer("later", "HTTP 429", 60.0))
