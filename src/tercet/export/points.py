@@ -72,7 +72,8 @@ class PostedPoints(MetricExporter):
             body = _encoded(metrics_data)
         except Exception:  # An observable's callback can have brought anything; others are no worse for it.
             metrics_data = self._without_unusable(metrics_data)
-            body, usable = _encoded(metrics_data), _points(metrics_data)
+            usable = _points(metrics_data)
+            body = _encoded(metrics_data) if usable else b""  # The resource itself may be unusable.
         is_sent = bool(usable or not count) and self._is_sent(Parcel(self.link.pack(body), usable))
         # Set when it is known, for whoever flushed may ask while the next one is on its way.
         self.is_delivered = is_sent and usable == count

@@ -133,3 +133,13 @@ def test_what_was_delivered_is_told_while_the_next_is_on_its_way():
     for _ in range(3):
         points_exporter.export(collected())
     assert (told, points_exporter.is_delivered) == ([True, True, False], True)
+
+
+def test_a_resource_that_cannot_be_encoded_loses_all_and_says_so():
+    """What is left then cannot be sent either."""
+    link, points_exporter = exporter()
+    data = collected()
+    object.__setattr__(data.resource_metrics[0], "resource", None)
+    assert points_exporter.export(data) is FAILURE
+    assert (link.sent, points_exporter.account().dropped) == ([], {"encode_failed": 5})
+    assert not points_exporter.is_delivered
