@@ -32,13 +32,13 @@ def setup_exit(shutdown: Callable[[], object], flush: Callable[[], object]) -> N
         shutdown: Sends what is waiting, in limited time; called once or more.
         flush: Does so, too, and in less time, where the process may go on.
     """
-    last = _Last(shutdown)
-    atexit.register(last.at_exit)
-    _setup_sigterm(last, flush)
+    in_the_end = _Shutdown(shutdown)
+    atexit.register(in_the_end.at_exit)
+    _setup_sigterm(in_the_end, flush)
     _Finalizing(shutdown)
 
 
-def _setup_sigterm(last: "_Last", flush: Callable[[], object]) -> None:
+def _setup_sigterm(shutdown: "_Shutdown", flush: Callable[[], object]) -> None:
     """Send what is waiting at SIGTERM, and then let come what would have come.
 
     Its default ends the process at once, and whoever has taken it earlier may do so. Who ignores it goes on
@@ -51,7 +51,7 @@ def _setup_sigterm(last: "_Last", flush: Callable[[], object]) -> None:
 
     def end(number: int, frame: FrameType | None) -> None:
         is_last = is_default and signal.getsignal(number) is end
-        if is_last and last.is_done(number):
+        if is_last and shutdown.is_done(number):
             _die(number)
         if not is_last:
             _attempt(flush)
@@ -70,7 +70,7 @@ def _die(number: int) -> None:
     os._exit(128 + number)
 
 
-class _Last:
+class _Shutdown:
     """Shut down at the end, or beside the thread that a signal interrupts.
 
     For that one may hold what it takes to shut down: a lock within a measurement or a log line, for example.

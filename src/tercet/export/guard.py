@@ -42,7 +42,7 @@ class Guard:
                 logger.warning("The processor %s failed: %r", type(self.processor).__qualname__, error)
 
 
-class Guarded(Guard, SpanProcessor):
+class GuardedSpans(Guard, SpanProcessor):
     """Guard a processor of spans."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -85,7 +85,7 @@ class GuardedProcessors(SynchronousMultiSpanProcessor):
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
         """Add a processor, guarded."""
-        self._add(Guarded(span_processor))
+        self._add(GuardedSpans(span_processor))
 
     def add_own(self, span_processor: SpanProcessor) -> None:
         """Add one of ours, which needs no guard and so costs none."""

@@ -39,7 +39,7 @@ from opentelemetry.util.types import AnyValue, Attributes
 from tercet.export.attributes import SIMPLE, is_simple, own_copy
 from tercet.export.correlation import Correlated
 from tercet.export.encode import UNSET, encode_span, encode_span_fields
-from tercet.export.guard import Guarded, GuardedProcessors
+from tercet.export.guard import GuardedProcessors, GuardedSpans
 from tercet.export.sampling import ParentDecides
 
 S = TypeVar("S")
@@ -301,7 +301,7 @@ class LeanTracerProvider(TracerProvider):
 
     def added(self) -> list[SpanProcessor]:
         """List the processors that others have added."""
-        return [processor for processor in self._chain.others if isinstance(processor, Guarded)]
+        return [processor for processor in self._chain.others if isinstance(processor, GuardedSpans)]
 
     def get_tracer(self, *args: Any, **kwargs: Any) -> trace.Tracer:
         """Return the tracer of a scope; the same one each time."""
