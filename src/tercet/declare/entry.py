@@ -250,9 +250,9 @@ def _filter(fields: Fields, key: str, metric: Metric) -> Filter:
 
 
 def _refuse_what_does_not_count(bad: Fields, where: Mapping[str, tuple[str, ...]]) -> None:
-    for attribute, value in bad.items():
-        for item in value.some():
-            if item.read(exact) not in where.get(attribute, (item.read(exact),)):
+    for attribute in (each for each in bad if each in where):
+        for item in bad[attribute].some():
+            if item.read(exact) not in where[attribute]:
                 counts = " or ".join(where[attribute])
                 raise item.refused(f"{counts}, as where has it", "What else there is does not count.")
 

@@ -29,12 +29,11 @@ def words(objective: Objective) -> Words:
     events = "requests" if are_requests else "events"
     name, limit = indicator.metric.name, amount(indicator.threshold, indicator.metric.unit)
     level = f"{'the sum of ' if indicator.is_summed else ''}{name}"
-    takes = indicator.metric.unit == "s"
+    sized = Words(events, f"have {name} at {limit} at most", f"had {name} above {limit}")
+    timed = Words(events, f"take {limit} at most", f"took longer than {limit}")
     return {
         "availability": Words(events, "succeed", "failed"),
-        "latency": Words(events, f"take {limit} at most", f"took longer than {limit}")
-        if takes
-        else Words(events, f"have {name} at {limit} at most", f"had {name} above {limit}"),
+        "latency": timed if indicator.metric.unit == "s" else sized,
         "throughput": Words("minutes", f"have {threshold}/s or more", f"had fewer than {threshold}/s"),
         "level": Words("minutes", f"have {level} at {limit} at most", f"had {level} above {limit}"),
         "query": Words("minutes" if indicator.counts_minutes else events, "are good", "were bad"),

@@ -23,8 +23,10 @@ def objective_alerts(objective: Objective, catalog: Catalog) -> Iterator[Alert]:
         yield _uncounted(objective, catalog)
     elif objective.indicator.kind == "query":
         yield _unanswered(objective)
+    elif objective.indicator.kind == "latency":
+        yield _blind_to_what_is_slow(objective, catalog)
     else:
-        yield _blind(objective, catalog)
+        yield _blind(objective)
 
 
 def _quantile(objective: Objective, position: int, symptom: Symptom, catalog: Catalog) -> Alert:
@@ -37,7 +39,8 @@ def _quantile(objective: Objective, position: int, symptom: Symptom, catalog: Ca
         f"histogram_quantile({number(objective.target)}, {buckets}) > {number(symptom.above)}\n"
         f"and {total} - {within} >= {_a_few(objective)}"
     )
-    in_seconds, unit = indicator.metric.unit == "s", indicator.metric.unit
+    unit = indicator.metric.unit
+    in_seconds = unit == "s"
     what = f"p{number(objective.target * 100)} of {'latency' if in_seconds else indicator.metric.name}"
     shown = "$value | humanizeDuration" if in_seconds else "$value | humanize"
     value = f"{{{{ {shown} }}}}{'' if in_seconds else explain.after_number(unit)}"
@@ -98,47 +101,57 @@ def _symptom(
     )
 
 
-def _blind(objective: Objective, catalog: Catalog) -> Alert:
-    indicator, selected = objective.indicator, rules.selection(objective, catalog.environment)
-    name, is_latency = indicator.metric.name, indicator.kind == "latency"
-    there = select(names.series(indicator.metric) if indicator.kind == "level" else rules.counted(indicator))
-    by_labels = ", ".join((names.JOB, *map(label_name, indicator.metric.attributes)))
-    seen = ("What is there now, of whom?", f"count by ({by_labels}) ({there})")
-    ended = "The name of the metric, a route or another label is no longer what the objective asks for."
-    compare = "Compare what is there now with what the objective asks for, and generate again."
-    if not is_latency:
-        return _cannot_see(
-            objective,
-            _ended(objective),
-            f"{IN_ENVIRONMENT}: no {name} is counted any longer",
-            f"Of {name}, what counts here was there within a day, and is not any more.",
-            causes=(ended, "The processes are new, and nothing has happened in them yet."),
-            actions=(compare, "See whether work reaches the service at all."),
-            queries=(seen,),
-        )
-    bounds = " or ".join(dict.fromkeys(map(number, objective.boundaries)))
-    setting = (
-        "TERCET_DURATION_BUCKETS" if name == HTTP_SERVER_DURATION.name else "`buckets` where it is declared"
+#: What may be behind it when nothing is counted any longer, and what to do about it.
+_RENAMED = "The name of the metric, a route or another label is no longer what the objective asks for."
+_UNUSED = "The processes are new, and nothing has happened in them yet."
+_COMPARE = "Compare what is there now with what the objective asks for, and generate again."
+_REACHED = "See whether work reaches the service at all."
+
+
+def _blind(objective: Objective) -> Alert:
+    name = objective.indicator.metric.name
+    return _cannot_see(
+        objective,
+        _ended(objective),
+        f"{IN_ENVIRONMENT}: no {name} is counted any longer",
+        f"Of {name}, what counts here was there within a day, and is not any more.",
+        causes=(_RENAMED, _UNUSED),
+        actions=(_COMPARE, _REACHED),
+        queries=(_there_now(objective),),
     )
-    buckets = select(f"{names.series(indicator.metric)}_bucket", *selected)
+
+
+def _blind_to_what_is_slow(objective: Objective, catalog: Catalog) -> Alert:
+    metric, selected = objective.indicator.metric, rules.selection(objective, catalog.environment)
+    bounds = " or ".join(dict.fromkeys(map(number, objective.boundaries)))
+    is_of_server = metric.name == HTTP_SERVER_DURATION.name
+    setting = "TERCET_DURATION_BUCKETS" if is_of_server else "`buckets` where it is declared"
+    buckets = select(f"{names.series(metric)}_bucket", *selected)
     return _cannot_see(
         objective,
         f"{_ended(objective)}\nor on ({names.ENVIRONMENT}) {_without_bucket(objective, catalog)}",
-        f"{IN_ENVIRONMENT}: {name} is not counted any longer, or has no bucket that ends at {bounds}",
-        f"What {name} counts here was there within a day, and is not any more; or it comes from processes in "
-        f"which no bucket ends at {bounds}, so that nobody knows what is slow in them.",
+        f"{IN_ENVIRONMENT}: {metric.name} is not counted any longer, or has no bucket that ends at {bounds}",
+        f"What {metric.name} counts here was there within a day, and is not any more; or it comes from "
+        f"processes in which no bucket ends at {bounds}, so that nobody knows what is slow in them.",
         causes=(
-            ended,
+            _RENAMED,
             "Some processes run with other buckets than these rules were generated for, older or newer ones.",
-            "The processes are new, and nothing has happened in them yet.",
+            _UNUSED,
         ),
         actions=(
-            compare,
+            _COMPARE,
             f"Add {bounds} to the buckets of the service ({setting}), or deploy the code that has them.",
-            "See whether work reaches the service at all.",
+            _REACHED,
         ),
-        queries=(seen, ("Which buckets are there?", f"count by (le) ({buckets})")),
+        queries=(_there_now(objective), ("Which buckets are there?", f"count by (le) ({buckets})")),
     )
+
+
+def _there_now(objective: Objective) -> tuple[str, str]:
+    indicator = objective.indicator
+    there = names.series(indicator.metric) if indicator.kind == "level" else rules.counted(indicator)
+    labels = ", ".join((names.JOB, *map(label_name, indicator.metric.attributes)))
+    return "What is there now, of whom?", f"count by ({labels}) ({there})"
 
 
 def _ended(objective: Objective) -> str:

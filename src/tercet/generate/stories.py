@@ -106,7 +106,7 @@ def _telemetry(*alerts: str) -> _Expected:
 def _events(objective: Objective, catalog: Catalog) -> Iterator[Story]:
     """Tell of an objective whose events are good or bad."""
     called, slow = f"{objective.service.name} {objective.name}", objective.source.kind == "latency"
-    length = max(_LENGTH, *(symptom.lasting // MINUTE + 10 for symptom in objective.symptoms), 0)
+    length = max([_LENGTH, *(symptom.lasting // MINUTE + 10 for symptom in objective.symptoms)])
 
     def story(what: str, good: str, bad: str, alerts: list[str], *holds: tuple[str, int]) -> Story:
         series = _raw(objective, catalog, good, bad)
@@ -157,25 +157,24 @@ def _minutes(objective: Objective, catalog: Catalog) -> Iterator[Story]:
     called, indicator = f"{objective.service.name} {objective.name}", objective.indicator
     # Whole numbers well on either side of the threshold; a rate takes five minutes to get there.
     high, length = 10 * int(indicator.threshold) + 10, max(_LENGTH, objective.minimum_events + 10)
-    nothing = f"0x{length}"
     if indicator.kind == "throughput":
-        good, bad, raw = f"0+{high * MINUTE}x{length}", nothing, rules.counted(indicator)
+        good, bad, raw = f"0+{high * MINUTE}", "0", rules.counted(indicator)
     else:
-        good, bad, raw = nothing, f"{high}x{length}", names.series(indicator.metric)
+        good, bad, raw = "0", f"{high}", names.series(indicator.metric)
     series = select(raw, *_labels(objective, catalog))
     # promtool's time begins at midnight.
     counts = indicator.hours is None or indicator.hours[0] == 0
     if counts:
         blind = _expected(objective, [names.blind_alert(objective)], ())
-        ended = re.sub("x.*", "x3 stale", good)
-        yield Story(f"{called}: nothing is counted any longer", ((series, ended),), blind, 2 * _LENGTH)
+        ended = series, f"{good}x3 stale"
+        yield Story(f"{called}: nothing is counted any longer", (ended,), blind, 2 * _LENGTH)
     for what, values, alerts, holds in (
         ("every minute is bad", bad, _all_alerts(objective), ()),
         ("every minute is good", good, [], _WHOLE),
     ):
         expected = _expected(objective, alerts, holds) if counts else _expected(objective, [], ())
         when = what if counts else f"{what}, at an hour that does not count"
-        yield Story(f"{called}: {when}", ((series, values),), expected, length)
+        yield Story(f"{called}: {when}", ((series, f"{values}x{length}"),), expected, length)
 
 
 _WHOLE = (
