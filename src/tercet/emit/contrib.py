@@ -4,8 +4,10 @@ Contrib makes the span and the measurements. An exchange runs inside, borrows th
 leaves out: the route found by routing, the kind of failure, the response headers and the access line.
 """
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from opentelemetry import trace
@@ -83,7 +85,13 @@ def _not_installed() -> SetupError:
 
 
 class _Borrowing(Exchange):
-    """An exchange on a span that contrib starts, ends and gives its status."""
+    """An exchange on a span that contrib starts, ends and gives its status.
+
+    Attributes:
+        known: What is known when the response is complete, by attribute.
+    """
+
+    known: Mapping[str, str | int] = MappingProxyType({})
 
     def _start_span(self, _headers: HeaderMap) -> tuple[Span, Context]:
         context = get_current()
@@ -100,12 +108,10 @@ class _Borrowing(Exchange):
             self._span.update_name(span_name(self._method, self.route))
             self._span.set_attribute("http.route", self.route)
 
-    def _record_span(self, *_outcome: object) -> None:
+    def _end_span(self, failure: str | None, _error: BaseException | None) -> None:
         """Name it; leave the rest to contrib."""
+        self.known = self.outcome(failure)
         self._name_span()
-
-    def _end_span(self) -> None:
-        """Leave it to contrib."""
 
 
 class _Completed:
@@ -116,7 +122,7 @@ class _Completed:
 
     def record(self, amount: float, attributes: dict[str, Any], context: Context | None = None) -> None:
         exchange = _exchange.get()
-        known = exchange.outcome if exchange is not None else {}
+        known = exchange.known if exchange is not None else {}
         self._histogram.record(amount, {**attributes, **known}, context)
 
 

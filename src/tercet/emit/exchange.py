@@ -89,7 +89,6 @@ class Exchange:
     context managers, copies of contexts and of headers cost half a microsecond each.
 
     Attributes:
-        outcome: What is known when it is complete: route, status and kind of failure, by attribute.
         prefix: Template of the mounts passed on the way in; whoever routes writes it.
         route: Template of the route that was found; whoever routes writes it.
         route_from: What route wrote it.
@@ -113,7 +112,6 @@ class Exchange:
         "disconnected",
         "finished",
         "is_websocket",
-        "outcome",
         "prefix",
         "route",
         "route_from",
@@ -128,7 +126,6 @@ class Exchange:
         self.prefix = ""
         self.route: str | None = None
         self.route_from: object = None
-        self.outcome: dict[str, str | int] = {}
         self.status: int | None = None
         self.disconnected = self.finished = self._trailers = self._body_read = False
         self._kept: Message | None = None
@@ -246,8 +243,8 @@ class Exchange:
             (_TRACE_HEADER, trace),
             (_RESPONSE_HEADER, b"00-%b-%016x-%02x" % (trace, span_id, flags)),
         ]
-        said = {bytes(name).lower() for name, _ in given}
-        return own if said.isdisjoint(_OURS) else [pair for pair in own if pair[0] not in said]
+        said = by_name(given)
+        return own if said.keys().isdisjoint(_OURS) else [pair for pair in own if pair[0] not in said]
 
     def _completes(self, message: Message, kind: str) -> bool:
         if kind == "http.response.trailers":
@@ -290,20 +287,15 @@ class Exchange:
         seconds = (self._ended or perf_counter()) - self._started
         if failure is None and (self.status or 0) >= FAILURE:
             failure = str(self.status)
-        self.outcome = outcome = self._outcome(failure)
         # Foreign processors and readers may raise in each; then the others are recorded all the same.
         try:
             self._measure(seconds, failure)
         except Exception as trouble:
             tell_of_trouble(trouble)
-        try:
-            self._record_span(outcome, failure, error)
-        except Exception as trouble:
-            tell_of_trouble(trouble)
         if self._with.access_log is not None:
             self._log_outcome(seconds, failure, error)
         try:
-            self._span.end(self._ended_at)
+            self._end_span(failure, error)
         except Exception as trouble:
             tell_of_trouble(trouble)
 
@@ -312,7 +304,8 @@ class Exchange:
             self._with.active.step(self._active, -1)
             self._with.duration.record(seconds, (*self._active, self.route, self.status, failure), self._ids)
 
-    def _outcome(self, failure: str | None) -> dict[str, str | int]:
+    def outcome(self, failure: str | None) -> dict[str, str | int]:
+        """Say what is known when it is complete: route, status and kind of failure, by attribute."""
         outcome: dict[str, str | int] = {}
         if self.route is not None:
             outcome["http.route"] = self.route
@@ -322,20 +315,21 @@ class Exchange:
             outcome["error.type"] = failure
         return outcome
 
-    def _record_span(
-        self, attributes: dict[str, str | int], failure: str | None, error: BaseException | None
-    ) -> None:
+    def _end_span(self, failure: str | None, error: BaseException | None) -> None:
         span = self._span
         if not span.is_recording():
             return
-        span.set_attributes(attributes)
-        if self.route:
-            span.update_name(span_name(self._method, self.route))
-        if failure is not None:
-            span.set_status(StatusCode.ERROR)
-        if error is not None:
-            record_error(span, error)
-            span.set_attribute("error.type", str(failure))
+        try:
+            span.set_attributes(self.outcome(failure))
+            if self.route:
+                span.update_name(span_name(self._method, self.route))
+            if failure is not None:
+                span.set_status(StatusCode.ERROR)
+            if error is not None:
+                record_error(span, error)
+                span.set_attribute("error.type", str(failure))
+        finally:
+            span.end(self._ended_at)
 
     def _log_late(self, error: BaseException) -> None:
         """Log what background work raised after the response."""

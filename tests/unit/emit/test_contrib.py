@@ -87,6 +87,12 @@ def test_contrib_makes_the_only_span_and_the_only_point(seen):
     assert body_of(sent) == '"order-7"'
 
 
+def test_its_span_is_ended_by_contrib_alone(seen, caplog):
+    """Ended twice, the SDK would complain of each request in the log."""
+    play(shop(), http_scope("/api/orders/7"))
+    assert (len(seen.spans), [each.message for each in caplog.records if "end" in each.message]) == (1, [])
+
+
 def test_there_are_no_spans_for_single_messages(seen):
     """A stream of many parts is one span."""
     app = Starlette(routes=[Route("/", lambda _request: StreamingResponse(iter("abc")))])
