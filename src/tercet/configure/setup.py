@@ -23,7 +23,7 @@ from tercet.configure.resource import build_resource
 from tercet.configure.traces import add_processor, build_span_processors, build_tracer_provider
 from tercet.configure.usage import Usage
 from tercet.declare.settings import Settings, unknown_variables
-from tercet.emit import gunicorn, logs
+from tercet.emit import complaints, gunicorn, logs
 from tercet.emit.propagate import propagate
 from tercet.emit.registry import REGISTRY
 from tercet.errors import SettingsError, SetupError
@@ -220,6 +220,7 @@ def _install(pipeline: Pipeline, edges: Edges, handle: Observability) -> None:
     REGISTRY.objectives.bind(handle.settings.service_name)
     setup_levels(handle.settings)
     logs.install(pipeline.log_stream)
+    complaints.install()
     install_edges(edges)
     gunicorn.install(handle.begin)
     if is_started_by_another():
