@@ -109,6 +109,15 @@ def silence_alert(service: str) -> str:
     return f"{words_joined(service)}Silent"
 
 
+def of_any_service(alert: str, service: str) -> str:
+    """Match the alerts of all services that are named as one is named in its own.
+
+    >>> of_any_service("OrderServiceAvailabilityBurn1h", "order-service")
+    '.+AvailabilityBurn1h'
+    """
+    return f".+{alert.removeprefix(words_joined(service))}"
+
+
 def words_joined(name: str) -> str:
     """Join the words of a name as an alert is written.
 

@@ -3,13 +3,15 @@
 People are paged once per incident: a page is grouped by service and environment, never by severity.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import TopologicalSorter
 
-from tercet.declare.burn_rate import MINUTE, RESPONSES, Response, duration
+from tercet.declare.burn_rate import MINUTE, RESPONSES, Response, Severity, duration
 from tercet.declare.document import ANY_TEAM
 from tercet.declare.objective import Catalog, Receiver
 from tercet.generate import names, rules
+from tercet.generate.alerts import Alert
 from tercet.generate.promql import literal
 from tercet.generate.rulefile import text
 
@@ -18,15 +20,19 @@ GROUP_BY = f"[{names.SERVICE}, {names.ENVIRONMENT}]"
 _PAGE_WAIT = rules.INTERVAL * 3 // 2
 _TICKET_WAIT = 5 * MINUTE
 DEADMAN = "deadman"
-_PAGES, _TICKETS = (
-    [response for response in RESPONSES.values() if response.notify == notify]
-    for notify in ("page", "ticket")
-)
+_PAGES = [response for response in RESPONSES.values() if response.notify == "page"]
 
 
-def render_routes(header: str, catalog: Catalog) -> str:
-    """Write the whole configuration."""
-    return "\n".join([header, *_route(catalog), *_inhibitions(catalog), *_receivers(catalog)]) + "\n"
+def render_routes(header: str, catalog: Catalog, alerts: Iterable[Alert]) -> str:
+    """Write the whole configuration.
+
+    Args:
+        header: Its first line.
+        catalog: Who is told, and who needs whom.
+        alerts: All that are generated from it.
+    """
+    held_back = _inhibitions(catalog, tuple(alerts))
+    return "\n".join([header, *_route(catalog), *held_back, *_receivers(catalog)]) + "\n"
 
 
 def receiver_name(way: str, team: str) -> str:
@@ -93,42 +99,79 @@ def _timing(indent: str, wait: int, interval: int, repeat: str) -> Iterator[str]
     yield f"{indent}repeat_interval: {repeat}"
 
 
-# What is held back. A label that is missing equals one that is missing, so each rule asks for a service.
+# What is held back. Of all alerts that a rule takes for a reason, and whose `equal` labels are the same,
+# Alertmanager keeps one. When that ends, the others are no reason any longer, until Prometheus sends them
+# again within a minute or two: so no rule takes two that may fire at once. A label that is missing equals one
+# that is missing, so where the service must be equal, there must be one.
 
 
-def _inhibitions(catalog: Catalog) -> Iterator[str]:
+def _inhibitions(catalog: Catalog, alerts: tuple[Alert, ...]) -> Iterator[str]:
     yield "inhibit_rules:"
+    yield "# A rule for each reason: of two in one rule, Alertmanager forgets the other when one ends."
+    yield from _within_services(alerts)
+    yield from _where_all_is_silent(catalog)
+    yield from _among_services(catalog, alerts)
+
+
+def _within_services(alerts: Iterable[Alert]) -> Iterator[str]:
     yield "# In one service, the worst is enough; but of that telemetry is lost, users notice nothing."
-    severities = list(RESPONSES)
-    for position, severity in enumerate(severities[:-1]):
-        lesser = "|".join(severities[position + 1 :])
-        yield from _inhibition(
-            [f'severity="{severity}"', f'{names.SERVICE}!=""', f'{names.SLO}!="{names.TELEMETRY}"'],
-            [f'severity=~"{lesser}"', f'{names.SERVICE}!=""', f'alertname!="{names.WATCHDOG}"'],
-            [names.SERVICE, names.ENVIRONMENT],
-        )
+    kinds = {
+        (alert.severity, alert.slo, names.of_any_service(alert.name, alert.service))
+        for alert in alerts
+        if alert.slo != names.TELEMETRY
+    }
+    for severity, slo, called in sorted(kinds):
+        if lesser := _no_worse_than(severity)[1:]:
+            yield from _inhibition(
+                [f'severity="{severity}"', f'{names.SLO}="{slo}"', f'alertname=~"{called}"'],
+                [_one_of(lesser), f'{names.SERVICE}!=""', f'alertname!="{names.WATCHDOG}"'],
+                [names.SERVICE, names.ENVIRONMENT],
+            )
+
+
+def _where_all_is_silent(catalog: Catalog) -> Iterator[str]:
     yield "# When nothing comes from anywhere, it is not each service that is silent."
     silent = [f'{names.SLO}="{names.PRESENCE}"']
     yield from _inhibition([f'alertname="{names.ALL_SILENT}"'], silent, [names.ENVIRONMENT])
     if not catalog.environment:  # of all environments at once
         yield from _inhibition([f'alertname="{names.ALL_SILENT}"', f'{names.ENVIRONMENT}=""'], silent, [])
+
+
+def _among_services(catalog: Catalog, alerts: Iterable[Alert]) -> Iterator[str]:
+    pages = defaultdict(list)
+    for alert in alerts:
+        if alert.response.notify == "page":
+            pages[alert.service].append(alert)
     needed_by = _needed_by(catalog)
     if needed_by:
         yield "# When a service that others need is paged for, theirs are the same incident."
     for service, others in needed_by.items():
-        dependants = "|".join(map(literal, others))
-        is_silent = [*silent, f"{names.SERVICE}={text(service)}"]
-        suffers = [f'{names.SLO}!="{names.PRESENCE}"', f"{names.SERVICE}=~{text(dependants)}"]
-        yield from _inhibition(is_silent, suffers, [names.ENVIRONMENT])
-        # What a service says of itself has an environment, also where its metrics have none.
-        yield from _inhibition(is_silent, [*suffers, f'{names.ENVIRONMENT}=""'], [])
-        for position, page in enumerate(_PAGES):
-            held_back = "|".join(response.severity for response in [*_PAGES[position:], *_TICKETS])
-            yield from _inhibition(
-                [f'severity="{page.severity}"', f"{names.SERVICE}={text(service)}"],
-                [f'severity=~"{held_back}"', f"{names.SERVICE}=~{text(dependants)}"],
-                [names.ENVIRONMENT],
-            )
+        dependants = f"{names.SERVICE}=~{text('|'.join(map(literal, others)))}"
+        for alert in pages[service]:
+            yield from _page_of_needed(alert, dependants)
+
+
+def _page_of_needed(alert: Alert, dependants: str) -> Iterator[str]:
+    source = [f'alertname="{alert.name}"']
+    if alert.slo != names.PRESENCE:
+        no_worse = _one_of(_no_worse_than(alert.severity))
+        yield from _inhibition(source, [no_worse, dependants], [names.ENVIRONMENT])
+        return
+    # Without a service that is gone, whatever happens is that, however bad it is.
+    yield from _inhibition(source, [dependants], [names.ENVIRONMENT])
+    # What a service says of itself has an environment, also where its metrics have none. Where it is silent
+    # in several, this rule does take each of them, whose names nobody knows here.
+    suffers = [f'{names.SLO}!="{names.PRESENCE}"', dependants, f'{names.ENVIRONMENT}=""']
+    yield from _inhibition(source, suffers, [])
+
+
+def _no_worse_than(severity: Severity) -> list[str]:
+    """List a severity and those that are less urgent."""
+    return list(RESPONSES)[list(RESPONSES).index(severity) :]
+
+
+def _one_of(severities: Iterable[str]) -> str:
+    return f'severity=~"{"|".join(severities)}"'
 
 
 def _inhibition(source: list[str], target: list[str], equal: list[str]) -> Iterator[str]:

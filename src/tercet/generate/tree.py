@@ -95,7 +95,7 @@ class _Tree:
         self.files.update(render_dashboards(self._mark, self._catalog))
 
     def add_routes(self) -> None:
-        self.files["alertmanager.yaml"] = render_routes(self._header, self._catalog)
+        self.files["alertmanager.yaml"] = render_routes(self._header, self._catalog, self._alerts.values())
         self.files["tests/routes.sh"] = render_route_tests(self._header, self._catalog)
 
     def add_index(self) -> None:
