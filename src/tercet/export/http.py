@@ -1,8 +1,8 @@
 """OTLP over HTTP: https://opentelemetry.io/docs/specs/otlp/#otlphttp."""
 
+import functools
 import queue
 import ssl
-import time
 
 import urllib3
 from urllib3.util import Retry
@@ -11,6 +11,7 @@ from tercet.declare.settings import Otlp, Signal
 from tercet.export.address import build_headers, build_tls
 from tercet.export.answer import LONGEST_ANSWER, Answer, Cut, Successes, bounded_wait, without_success
 from tercet.export.compression import encoding
+from tercet.export.deadline import BoundedHttp, BoundedHttps, Deadline
 
 _OK = range(200, 300)
 
@@ -32,11 +33,14 @@ class Http:
         self._headers = build_headers(otlp, "application/x-protobuf")
         self._tls = build_tls(otlp)
         self._successes = Successes(signal)
+        self._deadline = Deadline()
         self._connect()
 
     def _connect(self) -> None:
         tls = {"ssl_context": self._tls} if self._tls is not None else {}
         self._pool = urllib3.connection_from_url(self._endpoint, maxsize=1, retries=False, **tls)
+        kind = BoundedHttps if self._pool.scheme == "https" else BoundedHttp
+        self._pool.ConnectionCls = functools.partial(kind, self._deadline)  # type: ignore[assignment]
 
     def renew(self) -> None:
         """Leave the connection to the parent that it is of."""
@@ -52,43 +56,42 @@ class Http:
 
         Raises:
             Cut: The connection ended before the answer.
+            TimeoutError: The time did not suffice to send it.
             Exception: Anything else that urllib3 or http.client says.
         """
-        kind, deadline = encoding(packed), time.monotonic() + timeout
+        kind = encoding(packed)
+        self._deadline.start(timeout)
         try:
             response = self._pool.request(
                 "POST",
                 self._path,
                 body=packed,
                 headers=self._headers if kind == "none" else self._headers | {"content-encoding": kind},
-                timeout=urllib3.Timeout(total=timeout),
+                timeout=timeout,
                 redirect=False,
                 preload_content=False,
             )
         except urllib3.exceptions.ProtocolError as error:
+            if isinstance(error.__context__, TimeoutError):
+                raise error.__context__ from None
             raise Cut from error
         except urllib3.exceptions.SSLError as error:
             if isinstance(error.__context__, ssl.SSLEOFError):
                 raise Cut from error
             raise
-        data = _content(response, deadline)
+        data = _content(response)
         if response.status in _OK:
             return self._successes.read(data)
         return without_success(response.status, _seconds(response.headers.get("Retry-After")))
 
 
-def _content(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
-    """Read the body, and give the connection back; where the body is cut, the status holds all the same."""
-    data, is_whole = b"", False
+def _content(response: urllib3.BaseHTTPResponse) -> bytes:
+    """Read the body, and give the connection back; where it has no end, the status holds all the same."""
     try:
-        # Piece by piece, for a timeout is for each of them, and nobody may send them for ever.
-        while not is_whole and len(data) < LONGEST_ANSWER and time.monotonic() < deadline:
-            piece = response.read1(LONGEST_ANSWER - len(data))
-            data += piece
-            is_whole = not piece
+        data = response.read(LONGEST_ANSWER)
     except (urllib3.exceptions.HTTPError, OSError):
-        data, is_whole = b"", True
-    if is_whole:
+        data = b""
+    if len(data) < LONGEST_ANSWER:
         response.release_conn()
     else:
         response.close()  # The rest would be taken for the next answer.

@@ -38,15 +38,17 @@ def cutting(handler):
     handler.connection.shutdown(socket.SHUT_RDWR)
 
 
-def dripping(handler):
-    """Answer, and never come to an end of it, until nobody listens any more."""
-    handler.send_response(200)
-    handler.send_header("content-length", str(10**6))
-    handler.end_headers()
-    with suppress(OSError):
-        while True:
-            handler.wfile.write(b"x")
-            time.sleep(0.01)
+def dripping(beginning=b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", drop=b"x"):
+    """Make an answer that never comes to its end, until nobody listens any more."""
+
+    def answer(handler):
+        with suppress(OSError):
+            handler.wfile.write(beginning)
+            while True:
+                handler.wfile.write(drop)
+                time.sleep(0.01)
+
+    return answer
 
 
 def cutting_body(handler):

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import zlib
+from contextlib import contextmanager, suppress
 
 import pytest
 from collector import answering, certify, collecting, cutting, cutting_body, dripping, server_tls
@@ -119,12 +120,55 @@ def test_an_answer_that_is_cut_after_its_status_is_an_answer(collector):
 
 def test_an_answer_without_an_end_costs_the_timeout(collector):
     """It has said what counts, and the next one has a connection of its own."""
-    collector.answer = dripping
+    collector.answer = dripping()
     link = link_to(collector.url, otlp_timeout=0.1)
     assert link.post(BODY) == Answer("delivered")
     collector.answer = answering()
     assert link.post(BODY) == Answer("delivered")
     assert len({request.peer for request in collector.requests}) == 2
+
+
+DRIPPING = [
+    dripping(b"HTTP/1.1 "),
+    dripping(b"HTTP/1.1 200 OK\r\nX-Pad: "),
+    dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+]
+
+
+@pytest.mark.parametrize("answer", DRIPPING, ids=["status", "header", "continue"])
+def test_an_answer_that_drips_before_its_body_costs_the_timeout(answer, collector):
+    """However little comes at a time, it is the time of the whole request."""
+    collector.answer = answer
+    link = link_to(collector.url, otlp_timeout=0.2)
+    assert link.post(BODY) == Answer("later", "no answer in time")
+    collector.answer = answering()
+    assert link_to(collector.url).post(BODY) == Answer("delivered")
+
+
+@contextmanager
+def slow_reader(tls=None):
+    """Take a little of what one client sends, now and then."""
+    enough = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def take():
+            wire = listener.accept()[0]
+            with suppress(OSError), tls.wrap_socket(wire, server_side=True) if tls else wire as taking:
+                while not enough.wait(0.01) and taking.recv(100):
+                    pass
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        yield f"http{'s' if tls else ''}://localhost:{listener.getsockname()[1]}"
+        enough.set()
+        thread.join(10)
+
+
+def test_a_collector_that_reads_slowly_costs_the_timeout():
+    """It may be slow in taking, too."""
+    with slow_reader() as url:
+        answer = link_to(url, otlp_timeout=0.5, otlp_compression="none").post(bytes(20_000_000))
+    assert answer == Answer("later", "no answer in time")
 
 
 def test_a_silent_collector_costs_the_timeout(caplog):
@@ -288,6 +332,25 @@ def test_the_client_shows_its_certificate(ours, client):
         answer = link_to(server.url, otlp_certificate=ours[0]).post(BODY)
         assert answer.kind == "later"
         assert "otlp_client_certificate (OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE) and" in answer.reason
+
+
+@needs_openssl
+@pytest.mark.parametrize("answer", DRIPPING, ids=["status", "header", "continue"])
+def test_an_answer_that_drips_over_tls_costs_the_timeout(answer, ours):
+    """As without TLS."""
+    with collecting(answer, tls=server_tls(*ours)) as server:
+        link = link_to(server.url, otlp_certificate=ours[0], otlp_timeout=0.5)
+        assert link.post(BODY) == Answer("later", "no answer in time")
+        server.answer = answering()
+        assert link_to(server.url, otlp_certificate=ours[0]).post(BODY) == Answer("delivered")
+
+
+@needs_openssl
+def test_a_collector_that_reads_slowly_over_tls_costs_the_timeout(ours):
+    """Each record of TLS is a write of its own, with a timeout of its own."""
+    with slow_reader(server_tls(*ours)) as url:
+        link = link_to(url, otlp_certificate=ours[0], otlp_timeout=1, otlp_compression="none")
+        assert link.post(bytes(20_000_000)) == Answer("later", "no answer in time")
 
 
 @needs_openssl
