@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 _TELL_EVERY = 60.0
-# A second outage within a minute is told when it lasts, so that a flapping collector fills no log.
-_LASTING = 5.0
 
 logger = logging.getLogger("tercet.export")
 
@@ -21,6 +19,8 @@ def say(message: str, *arguments: object) -> None:
 class Outage:
     """Tell in one line when the collector goes away, in one when it is back, and once a minute between.
 
+    Of one that comes and goes, no more than one such pair a minute.
+
     Args:
         what: What cannot be delivered, and where to.
         meanwhile: What becomes of it: the beginning of a sentence that ends with the collector's return.
@@ -33,6 +33,7 @@ class Outage:
         self._clock = clock
         self._since: float | None = None
         self._is_told = False
+        self._times = 0
         self._began_at = self._told_at = -math.inf
 
     def goes_on(self, reason: str) -> None:
@@ -40,13 +41,19 @@ class Outage:
         now = self._clock()
         if self._since is None:
             self._since = now
-        lasted = now - self._since
+            self._times += 1
         if self._is_told:
-            self.tell(f"still not delivered after {lasted:.0f} s: {reason}")
-        elif now - self._began_at >= _TELL_EVERY or lasted >= _LASTING:
+            self.tell(f"still not delivered after {now - self._since:.0f} s: {reason}")
+        elif now - self._began_at >= _TELL_EVERY:
+            # One that comes and goes fills no log: what began since the last such line is told in this one.
+            often = f" ({self._times} times in {now - self._began_at:.0f} s)" if self._times > 1 else ""
+            say(
+                "Cannot deliver %s: %s%s. %s when the collector is back.",
+                self._what, reason, often, self._meanwhile,
+            )  # fmt: skip
             self._is_told = True
+            self._times = 0
             self._began_at = self._told_at = now
-            say("Cannot deliver %s: %s. %s when the collector is back.", self._what, reason, self._meanwhile)
 
     def is_over(self) -> None:
         """Take note of a try that the collector took."""

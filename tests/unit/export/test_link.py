@@ -258,19 +258,33 @@ def test_an_outage_is_two_lines_and_one_a_minute(clock, caplog):
     ]
 
 
-def test_a_flapping_collector_fills_no_log(clock, caplog):
-    """A second outage within a minute is told once it lasts."""
+def test_a_flapping_collector_is_told_of_once_a_minute(clock, caplog):
+    """And how often it went, away for seven seconds each time."""
+    outage = Outage("traces to c", "It waits", clock)
+    for clock.now in range(126):
+        if clock.now % 9 < 7:
+            outage.goes_on("HTTP 503")
+        else:
+            outage.is_over()
+    assert said(caplog) == [
+        "Cannot deliver traces to c: HTTP 503. It waits when the collector is back.",
+        "Delivering traces to c again, after 7 s.",
+        "Cannot deliver traces to c: HTTP 503 (6 times in 60 s). It waits when the collector is back.",
+        "Delivering traces to c again, after 7 s.",
+        "Cannot deliver traces to c: HTTP 503 (7 times in 60 s). It waits when the collector is back.",
+        "Delivering traces to c again, after 7 s.",
+    ]
+
+
+def test_a_collector_that_stays_away_is_told_of_when_the_minute_is_over(clock, caplog):
+    """Though its going was not; the last thing that is said is so."""
     outage = Outage("traces to c:4318", "It waits, and is sent", clock)
-    for clock.now in range(50):
-        outage.goes_on("HTTP 429")
-        outage.is_over()
-    assert len(said(caplog)) == 2
-    for clock.now in range(50, 57):
-        outage.goes_on("HTTP 429")
+    outage.goes_on("HTTP 503")
     outage.is_over()
+    for clock.now in range(10, 70, 10):
+        outage.goes_on("HTTP 429")
     assert said(caplog)[2:] == [
-        "Cannot deliver traces to c:4318: HTTP 429. It waits, and is sent when the collector is back.",
-        "Delivering traces to c:4318 again, after 6 s.",
+        "Cannot deliver traces to c:4318: HTTP 429. It waits, and is sent when the collector is back."
     ]
 
 
