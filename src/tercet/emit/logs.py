@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from io import TextIOWrapper
@@ -72,6 +73,8 @@ _SEVERITIES = {
     logging.DEBUG: ("DEBUG", SeverityNumber.DEBUG),
 }
 _MOST_LOGGERS = 1_000
+# Records that may wait for their own thread to be done with another one.
+_MOST_ASIDE = 1_000
 # What these say, of a setting or of a collector that is away, an application's `dictConfig` must not silence.
 _OWN_LOGGERS = ("tercet", "tercet.export")
 
@@ -148,23 +151,60 @@ class LogStream:
         self._told_of_floor = False
         self._tell_again_at = 0.0
         self.failed = 0
-        self._unlock_writing()
-        os.register_at_fork(after_in_child=self._unlock_writing)
+        self._begin_anew()
+        os.register_at_fork(after_in_child=self._begin_anew)
 
-    def _unlock_writing(self) -> None:
+    def _begin_anew(self) -> None:
         """Start with a free lock: in a forked child, whoever held the parent's is not there to free it."""
         self._writing = threading.Lock()
+        self._aside: deque[tuple[logging.LogRecord, Context]] = deque()
 
     def take(self, record: logging.LogRecord) -> None:
         """Send one record on, once; never raise, and never take in what sending it logs itself."""
         state = vars(record)
-        if _TAKEN in state or getattr(self._busy, "with_a_record", False):
+        if _TAKEN in state:
             return
         state[_TAKEN] = self.writes_lines
+        if getattr(self._busy, "with_a_record", False):
+            self._put_aside(record)
+            return
         try:
             self._send(record, get_current())
         except Exception as error:
             self._tell_of_failure(record, error)
+        finally:  # A signal's handler may have ended it, too.
+            if self._aside:
+                self._send_aside()
+
+    def _put_aside(self, record: logging.LogRecord) -> None:
+        """Let a record wait that came while its own thread sends another, for that one may hold a lock.
+
+        Where all that sends is ours, a signal's handler or a finalizer has logged it. What others have put
+        there may log with each record, and that would have no end.
+        """
+        if self._is_all_ours() and len(self._aside) < _MOST_ASIDE:
+            self._aside.append((record, get_current()))
+        elif not f"{record.name}.".startswith(_EXPORTERS):
+            self._tell_of_failure(record, "it came while another was sent")
+
+    def _is_all_ours(self) -> bool:
+        """Say whether nobody else has a part in sending: neither a stdout of theirs nor a processor."""
+        stream = _behind(self._stream or sys.stdout) if self.writes_lines else None
+        added = getattr(self._provider, "added", None)
+        is_sent_by_us = self._provider is None or (added is not None and not added())
+        return is_sent_by_us and (stream is None or type(stream) is TextIOWrapper)
+
+    def _send_aside(self) -> None:
+        """Send what was put aside, but not for ever: the next record sends what comes meanwhile."""
+        for _ in range(_MOST_ASIDE):
+            try:
+                record, context = self._aside.popleft()
+            except IndexError:  # Another thread is at it.
+                return
+            try:
+                self._send(record, context)
+            except Exception as error:
+                self._tell_of_failure(record, error)
 
     def _refuses(self, record: logging.LogRecord) -> bool:
         """Say whether a record below the floor, or of work that is excluded, is refused."""
@@ -183,12 +223,13 @@ class LogStream:
                 record.name,
             )
 
-    def _tell_of_failure(self, record: logging.LogRecord, error: Exception) -> None:
+    def _tell_of_failure(self, record: logging.LogRecord, error: object) -> None:
         """Count a record that could not be sent, and say so on stderr once a minute: never silently."""
         self.failed += 1
         if sys.stderr is not None and monotonic() >= self._tell_again_at:
             self._tell_again_at = monotonic() + 60
-            with suppress(OSError, ValueError):
+            # RuntimeError is what a stream says to a signal's handler that writes within its own write.
+            with suppress(OSError, ValueError, RuntimeError):
                 sys.stderr.write(
                     f"tercet: {self.failed} log records lost, last of {record.name}: {error!r}\n"
                 )

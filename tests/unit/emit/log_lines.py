@@ -30,7 +30,7 @@ def written(**options: Any) -> Iterator[Lines]:
     lines, before = Lines(), logs._stream_in_use
     provider = options.pop("provider", _logs.get_logger_provider())
     stream = logs.LogStream(
-        service="shop", render=json_line, provider=provider, **{"stream": lines, **options}
+        service="shop", provider=provider, **{"render": json_line, "stream": lines, **options}
     )
     with fresh_logging():
         logs.install(stream)

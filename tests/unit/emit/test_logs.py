@@ -10,11 +10,14 @@ import logging
 import logging.config
 import logging.handlers
 import queue
+import signal
 import subprocess
 import sys
 import threading
 import types
 import uuid
+from collections import Counter
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
@@ -24,11 +27,15 @@ from opentelemetry import trace
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.sdk.resources import Resource
 from uvicorn.config import LOGGING_CONFIG
 
 from tercet.emit import asgi, logs
 from tercet.emit.correlation import with_correlation_id
 from tercet.emit.logs import LogStream, access_logger
+from tercet.export.processors import BatchedLogs
+from tercet.export.records import LeanLoggerProvider
 from tercet.export.text import console_line, json_line
 
 RECORD = {"name": "orders", "levelname": "INFO", "levelno": logging.INFO}
@@ -505,6 +512,93 @@ def test_what_sending_logs_is_not_sent(seen):
         logging.getLogger("orders").info("paid")
     assert json.loads(out.getvalue())["message"] == "paid"
     assert [record.log_record.body for record in seen.logs] == ["paid"]
+
+
+class Outlet(BatchedLogs):
+    """Our own way out, to look at what is put there."""
+
+    def __init__(self):
+        self.outbox = self
+        self.bodies = []
+
+    def put(self, item):
+        self.bodies.append(LogRecord.FromString(item[-1]).body.string_value)
+
+
+@contextmanager
+def interrupted(render, times=1, **options):
+    """Let a signal come while a line is made, and its handler log; lines are written as to a real stdout."""
+    left = iter(range(times))
+
+    def render_and_be_interrupted(fields, own):
+        if fields["logger"] == "orders" and next(left, None) is not None:
+            signal.raise_signal(signal.SIGUSR1)
+        return render(fields, own)
+
+    def handle(_number, _frame):
+        logging.getLogger("handler").warning("interrupting")
+
+    out, outlet, provider = io.BytesIO(), Outlet(), LeanLoggerProvider(Resource.get_empty())
+    provider.add_log_record_processor(outlet)
+    before = signal.signal(signal.SIGUSR1, handle)
+    stream = io.TextIOWrapper(out)
+    try:
+        with written(
+            **{"stream": stream, "render": render_and_be_interrupted, "provider": provider, **options}
+        ):
+            yield lambda: [json.loads(line)["message"] for line in out.getvalue().splitlines()], outlet
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_signals_handler_that_logs_while_its_thread_does_loses_neither():
+    """Its record is sent after the one that it interrupts, which may hold what it takes to send."""
+    with interrupted(json_line) as (lines, outlet):
+        logging.getLogger("orders").info("paid")
+        assert lines() == outlet.bodies == ["paid", "interrupting"]
+        assert logs._stream_in_use.failed == 0
+
+
+def test_a_signals_handler_that_logs_and_ends_its_thread_loses_nothing():
+    """As one that calls `sys.exit`; the record that it interrupts goes with the thread."""
+
+    def exiting(fields, own):
+        if fields["logger"] == "orders":
+            raise SystemExit
+        return json_line(fields, own)
+
+    with interrupted(exiting) as (lines, outlet):
+        with pytest.raises(SystemExit):
+            logging.getLogger("orders").info("paid")
+        assert lines() == outlet.bodies == ["interrupting"]
+
+
+def test_what_is_put_aside_without_end_does_not_hold_the_thread():
+    """Something is wrong then, but not with the application."""
+
+    def endless(fields, own):
+        logging.getLogger("endless").warning("again")
+        return json_line(fields, own)
+
+    with interrupted(endless) as (lines, _):
+        logging.getLogger("orders").info("paid")
+        assert Counter(lines()) == {"paid": 1, "interrupting": 1, "again": 999}
+
+
+def test_what_sending_logs_through_others_is_counted(seen, capsys):
+    """It is not sent, for that would be endless; what libraries say that send telemetry is none."""
+
+    class Loud(io.StringIO):
+        def write(self, text):
+            logging.getLogger("stream").warning("writing")
+            logging.getLogger("urllib3").warning("sending")
+            return super().write(text)
+
+    with written(stream=Loud()):
+        logging.getLogger("orders").info("paid")
+        assert logs._stream_in_use.failed == 1
+    said = "tercet: 1 log records lost, last of stream: 'it came while another was sent'\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_closed_stdout_stops_neither_the_service_nor_the_collector(seen, capsys):
