@@ -69,8 +69,8 @@ class Posts(Protocol):
         """Compress a request."""
         ...
 
-    def post(self, packed: bytes, timeout: float = math.inf) -> Answer:
-        """Send it."""
+    def post(self, packed: bytes, timeout: float = math.inf, at_stake: int | None = None) -> Answer:
+        """Send it, and say how many of its items are lost where that fails."""
         ...
 
     def tell(self, what: str) -> bool:

@@ -25,7 +25,7 @@ _WAITS = "It waits, and is sent"
 _MEANWHILE: Mapping[Signal, str] = {
     "traces": _WAITS,
     "logs": _WAITS,
-    # They are not kept: the next collection has the sums of this one, too.
+    # They are not kept: the next collection has the sums of this one, too, unless they are deltas.
     "metrics": "The sums go on, and are sent",
 }
 # Nothing may be imported while requests are sent: a child that is forked meanwhile would wait for ever for a
@@ -79,18 +79,19 @@ class Link:
         """Compress a request as the settings say."""
         return self._compress(body)
 
-    def post(self, packed: bytes, timeout: float = math.inf) -> Answer:
+    def post(self, packed: bytes, timeout: float = math.inf, at_stake: int | None = None) -> Answer:
         """Send one packed request, and say what became of it; never raise.
 
         Args:
             packed: What `pack` returned, here or in another process with other settings.
             timeout: Seconds to wait at most, if the setting allows more.
+            at_stake: How many points are lost where it cannot be delivered now; None where they are not.
         """
         began = time.perf_counter()
         answer = self._answer(packed, min(timeout, self._timeout))
         self.observe(time.perf_counter() - began, answer)
         if answer.kind == "later":
-            self._outage.goes_on(answer.reason)
+            self._outage.goes_on(answer.reason, at_stake)
         elif answer.kind == "refused":
             self.tell(f"refused by the collector: {answer.reason}")
         else:

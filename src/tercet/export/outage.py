@@ -33,24 +33,36 @@ class Outage:
         self._clock = clock
         self._since: float | None = None
         self._is_told = False
-        self._times = 0
+        self._times = self._lost = 0
         self._began_at = self._told_at = -math.inf
 
-    def goes_on(self, reason: str) -> None:
-        """Take note of a try that failed."""
+    def goes_on(self, reason: str, lost: int | None = None) -> None:
+        """Take note of a try that failed.
+
+        Args:
+            reason: Why.
+            lost: How many points are lost with it, where they are not kept and no later ones have them.
+        """
         now = self._clock()
         if self._since is None:
             self._since = now
             self._times += 1
+        self._lost += lost or 0
         if self._is_told:
-            self.tell(f"still not delivered after {now - self._since:.0f} s: {reason}")
+            self.tell(f"still not delivered after {now - self._since:.0f} s{self._losses()}: {reason}")
         elif now - self._began_at >= _TELL_EVERY:
             # One that comes and goes fills no log: what began since the last such line is told in this one.
             often = f" ({self._times} times in {now - self._began_at:.0f} s)" if self._times > 1 else ""
+            meanwhile = (
+                self._meanwhile if lost is None else f"{self._lost} points are lost, the next are sent"
+            )
             say(
                 "Cannot deliver %s: %s%s. %s when the collector is back.",
-                self._what, reason, often, self._meanwhile,
-            )  # fmt: skip
+                self._what,
+                reason,
+                often,
+                meanwhile,
+            )
             self._is_told = True
             self._times = 0
             self._began_at = self._told_at = now
@@ -58,8 +70,13 @@ class Outage:
     def is_over(self) -> None:
         """Take note of a try that the collector took."""
         if self._since is not None and self._is_told:
-            say("Delivering %s again, after %.0f s.", self._what, self._clock() - self._since)
+            lasted = self._clock() - self._since
+            say("Delivering %s again, after %.0f s%s.", self._what, lasted, self._losses())
+            self._lost = 0
         self._since, self._is_told = None, False
+
+    def _losses(self) -> str:
+        return f", {self._lost} points lost" if self._lost else ""
 
     def tell(self, what: str) -> bool:
         """Say something about this link, at most once a minute; return whether it was said."""

@@ -25,7 +25,8 @@ from tercet.export.summary import encode
 class PostedPoints(MetricExporter):
     """Post what a reader collects, and count its points.
 
-    A collection that cannot be delivered is not kept: cumulative sums are whole again in the next one.
+    A collection that cannot be delivered is not kept: cumulative sums are whole again in the next one, and
+    deltas are lost.
 
     Args:
         link: Where it goes.
@@ -48,6 +49,7 @@ class PostedPoints(MetricExporter):
         self.link = link
         self._halve = halve
         self._timeout = timeout
+        self._are_deltas = AggregationTemporality.DELTA in temporality.values()
         self._start_at_zero()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._start_at_zero)
@@ -106,7 +108,7 @@ class PostedPoints(MetricExporter):
                 yield metric
 
     def _is_sent(self, parcel: Parcel) -> bool:
-        answer = self.link.post(parcel.packed, self._timeout)
+        answer = self.link.post(parcel.packed, self._timeout, parcel.count if self._are_deltas else None)
         if answer.kind == "delivered":
             rejected = min(answer.rejected, parcel.count)
             self._count("delivered", parcel.count - rejected)

@@ -288,6 +288,27 @@ def test_a_collector_that_stays_away_is_told_of_when_the_minute_is_over(clock, c
     ]
 
 
+def test_deltas_that_are_lost_are_told(clock, caplog):
+    """How many, for nobody will get them; also those of an outage that is not told of at its time."""
+    outage = Outage("metrics", "The sums go on, and are sent", clock)
+    for clock.now in (0, 10, 70, 140):
+        outage.goes_on("HTTP 503", 12)
+        if clock.now < 70:
+            outage.is_over()
+    outage.is_over()
+    second = (
+        "Cannot deliver metrics: HTTP 503 (2 times in 70 s). "
+        "24 points are lost, the next are sent when the collector is back."
+    )
+    assert said(caplog) == [
+        "Cannot deliver metrics: HTTP 503. 12 points are lost, the next are sent when the collector is back.",
+        "Delivering metrics again, after 0 s, 12 points lost.",
+        second,
+        "metrics: still not delivered after 70 s, 36 points lost: HTTP 503.",
+        "Delivering metrics again, after 70 s, 36 points lost.",
+    ]
+
+
 def test_refusals_are_said_once_a_minute_and_end_no_outage(collector, caplog):
     """A gateway that answers 401 delivers nothing."""
     clock = Clock()

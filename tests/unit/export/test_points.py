@@ -4,8 +4,12 @@ import os
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExportResult
+from opentelemetry.sdk.metrics import Counter, MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    InMemoryMetricReader,
+    MetricExportResult,
+)
 
 from tercet.export.answer import Answer
 from tercet.export.halves import halved
@@ -19,12 +23,14 @@ class Link:
         self.answers = list(answers)
         self.sent = []
         self.told = []
+        self.at_stake = []
         self.observe = None
 
     def pack(self, body):
         return body
 
-    def post(self, packed, timeout=float("inf")):
+    def post(self, packed, timeout=float("inf"), at_stake=None):
+        self.at_stake.append(at_stake)
         answer = self.answers.pop(0) if self.answers else Answer("delivered")
         if answer.kind == "delivered":
             self.sent.append(ExportMetricsServiceRequest.FromString(packed))
@@ -47,10 +53,10 @@ def collected():
     return reader.get_metrics_data()
 
 
-def exporter(*answers):
+def exporter(*answers, temporality=None):
     link = Link(*answers)
     return link, PostedPoints(
-        link, lambda packed: halved(packed, "metrics", link.pack), temporality={}, timeout=10
+        link, lambda packed: halved(packed, "metrics", link.pack), temporality=temporality or {}, timeout=10
     )
 
 
@@ -75,6 +81,16 @@ def test_every_point_is_counted(answer, result, delivered, dropped):
     assert points_exporter.export(collected()) is result
     account = points_exporter.account()
     assert (account.created, account.delivered, account.dropped) == (5, delivered, dropped)
+
+
+@pytest.mark.parametrize(
+    ("temporality", "at_stake"), [({}, [None]), ({Counter: AggregationTemporality.DELTA}, [5])], ids=str
+)
+def test_deltas_are_at_stake(temporality, at_stake):
+    """No later collection has them; it has the sums."""
+    link, points_exporter = exporter(Answer("later", "HTTP 503"), temporality=temporality)
+    points_exporter.export(collected())
+    assert link.at_stake == at_stake
 
 
 def test_what_is_too_large_is_halved():
