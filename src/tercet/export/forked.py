@@ -44,7 +44,8 @@ class PeriodicReader(PeriodicExportingMetricReader):
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> bool:  # type: ignore[override] # None upstream
         """Collect and export once more, stop, and say whether that was delivered in time."""
-        super().shutdown(timeout_millis, **kwargs)
+        if not self._shutdown:  # Its provider may have been before; upstream warns of a second time.
+            super().shutdown(timeout_millis, **kwargs)
         return self._is_delivered() and self._has_ended.is_set()
 
     def _is_delivered(self) -> bool:

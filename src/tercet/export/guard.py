@@ -24,10 +24,13 @@ class Guard:
     def __init__(self, processor: Any) -> None:
         self.processor = processor
         self._minutely = Pace()
+        self._is_shut_down = False
 
     def shutdown(self) -> None:
-        """Shut the processor down."""
-        self.processor.shutdown()
+        """Shut the processor down, once: by its provider or at the end of the process."""
+        if not self._is_shut_down:
+            self._is_shut_down = True
+            self.processor.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Let the processor send what is waiting."""

@@ -522,6 +522,24 @@ def test_what_others_add_to_our_providers_is_flushed(run):
     assert sorted(out) == ["True", "logs", "metrics", "spans"]
 
 
+def test_what_its_user_has_shut_down_is_not_shut_down_again(run):
+    """The end of the process finds it so; who is shut down twice may warn of it."""
+    out, err = run(
+        ADDED
+        + """
+from opentelemetry.sdk.trace import SpanProcessor
+class Proud(SpanProcessor):
+    def shutdown(self):
+        print("shut down", flush=True)
+trace.get_tracer_provider().add_span_processor(Proud())
+logging.basicConfig(stream=sys.stdout, format="%(message)s", force=True)
+for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider()):
+    provider.shutdown()
+"""
+    )
+    assert (sorted(out), err) == (["logs", "metrics", "shut down", "spans"], [])
+
+
 def test_an_end_that_is_interrupted_leaves_on_disk_what_waits(run, tmp_path):
     """As by Ctrl-C for the second time."""
     run("""
