@@ -37,9 +37,10 @@ class Guard:
         done: bool = self.processor.force_flush(timeout_millis)
         return done
 
-    def _attempt(self, act: Callable[[], None]) -> None:
+    def _attempt(self, act: Callable[[], Any]) -> Any:
+        """Return what it returns; None where it fails."""
         try:
-            act()
+            return act()
         except Exception as error:
             if self._minutely.allows():
                 logger.warning("The processor %s failed: %r", type(self.processor).__qualname__, error)
@@ -68,9 +69,9 @@ class GuardedLogs(Guard, LogRecordProcessor):
         self._attempt(lambda: self.processor.on_emit(log_record))
 
     def enabled(self, *args: Any, **kwargs: Any) -> bool:
-        """Ask the processor whether it wants a record at all."""
-        wanted: bool = self.processor.enabled(*args, **kwargs)
-        return wanted
+        """Ask the processor whether it wants a record at all; one that fails to say so gets it."""
+        wanted = self._attempt(lambda: self.processor.enabled(*args, **kwargs))
+        return wanted is None or bool(wanted)
 
 
 class GuardedProcessors(SynchronousMultiSpanProcessor):

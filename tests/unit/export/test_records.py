@@ -218,3 +218,18 @@ def test_a_foreign_processor_fails_by_itself(caplog):
     assert len(shelf.items) == 2
     said = [each.getMessage() for each in caplog.records]
     assert said == ["The processor _Failing failed: ValueError('foreign')"]
+
+
+class _Undecided(_Redacting):
+    def enabled(self, **_kwargs):
+        raise ValueError("foreign")
+
+
+def test_a_foreign_processor_that_cannot_say_what_it_wants_fails_by_itself(caplog):
+    """Whoever asks before making a record is not failed by it."""
+    provider = LeanLoggerProvider(RESOURCE)
+    provider.add_log_record_processor(_Undecided())
+    assert provider.get_logger("app").enabled()
+    assert [each.getMessage() for each in caplog.records] == [
+        "The processor _Undecided failed: ValueError('foreign')"
+    ]
