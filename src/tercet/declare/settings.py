@@ -352,6 +352,9 @@ def _suggestion(name: str, known: list[str]) -> str:
 
 
 _OF_CONTRIB = "Write TERCET_EXCLUDED_PATHS, or choose contrib's edges with TERCET_HTTP_EDGES=contrib."
+_CREDENTIALS = (
+    "Write OTEL_EXPORTER_OTLP_HEADERS, or OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY."
+)
 _NO_EFFECT = {
     "OTEL_PYTHON_EXCLUDED_URLS": _OF_CONTRIB,
     "OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": _OF_CONTRIB,
@@ -360,6 +363,14 @@ _NO_EFFECT = {
     "OTEL_CONFIG_FILE": "Write tercet.toml.",
     "OTEL_PYTHON_ID_GENERATOR": "Ids are random, as the specification wants them.",
     "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "Write TERCET_DURATION_BUCKETS.",
+    "OTEL_PYTHON_TRACER_CONFIGURATOR": "Every tracer is on. Write OTEL_TRACES_SAMPLER.",
+    "OTEL_PYTHON_METER_CONFIGURATOR": "Every meter is on.",
+    "OTEL_PYTHON_LOGGER_CONFIGURATOR": "Every logger is on. Write TERCET_LOG_LEVELS.",
+    "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES": "What is tried again is the specification's.",
+} | {
+    f"OTEL_PYTHON_EXPORTER_OTLP_{protocol}_{signal}CREDENTIAL_PROVIDER": _CREDENTIALS
+    for protocol in ("HTTP", "GRPC")
+    for signal in ("", *(f"{signal.upper()}_" for signal in SIGNALS))
 }
 
 

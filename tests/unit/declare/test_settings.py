@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk import environment_variables
 
 from tercet.declare.settings import SIGNALS, Settings, rows, slots, unknown_variables
 from tercet.errors import SettingsError, TercetError, UnknownSettingError
@@ -339,6 +340,18 @@ def test_unknown_variables_are_found():
         "TERCET_LOG_FROMAT": "Did you mean 'TERCET_LOG_FORMAT'?",
         "TERCET_XYZZY_QUUX_PLUGH_QQ": "docs/settings.md lists them all.",
     }
+
+
+def test_what_upstream_reads_and_we_do_not_is_named():
+    """Whoever sets it counts on it."""
+    unread = {
+        value
+        for value in vars(environment_variables).values()
+        if str(value).startswith("OTEL_")
+        and str(value).endswith(("_CONFIGURATOR", "_CREDENTIAL_PROVIDER", "_RETRYABLE_ERROR_CODES"))
+    }
+    assert unread
+    assert unknown_variables(dict.fromkeys(unread, "x")).keys() == unread
 
 
 def test_a_variable_that_names_the_service_goes_before_the_file(folder):
