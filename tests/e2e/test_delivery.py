@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from emitter import Emitter, names, once, span_names
 from receiver import Listener, Receiver
 from service import PATIENCE, SLACK, free_port, serve
+
+from forward_proxy import forwarding
 
 Environment = Callable[..., dict[str, str]]
 RUN = (sys.executable, "-m", "tercet.cli.main", "run", "--", sys.executable)
@@ -220,3 +223,19 @@ def test_children_that_are_forked_during_exports_are_heard(emitter: Callable[...
         process.end()
         assert Counter(names(collector.received)) == Counter(wanted), process.stderr.so_far()
     assert process.stderr.so_far() == []
+
+
+def test_a_collector_beyond_a_proxy_is_reached(emitter: Callable[..., Emitter]) -> None:
+    """By its own name, which only the proxy knows; and who needs a password says so, and does not say it."""
+    wanted, far = span_names(20), "http://collector.example:4318"
+    with Collector() as collector, forwarding(urlsplit(collector.endpoint).port or 0) as proxy:
+        proxy.refusal = 407
+        process = emitter(far, http_proxy=f"http://user:hunter2@127.0.0.1:{proxy.port}", no_proxy="localhost")
+        process.tell(*wanted)
+        process.stderr.wait_for(lambda lines: any("HTTP 407" in line for line in lines))
+        proxy.refusal = 0
+        collector.wait_for(once(wanted))
+        process.end()
+        assert names(collector.received) == wanted
+        assert {*proxy.asked} == {f"POST {far}/v1/traces HTTP/1.1"}
+    assert "hunter2" not in "".join(process.stderr.so_far())

@@ -16,16 +16,17 @@ from tercet.declare.metric import (
     EXPORT_WAITING,
     Metric,
 )
-from tercet.declare.settings import Settings
+from tercet.declare.settings import SIGNALS, Settings
 from tercet.emit.metrics import Recorder, build_recorder
 from tercet.errors import SettingsError
 from tercet.export.answer import Answer
 from tercet.export.batch import Account, Outbox, Posts
 from tercet.export.encode import Encoded, encode_request, weight
-from tercet.export.exporters import temporality
+from tercet.export.exporters import OTLP, exporter_names, temporality
 from tercet.export.halves import halved
 from tercet.export.link import Link
 from tercet.export.points import PostedPoints
+from tercet.export.proxy import unusable_proxy
 from tercet.export.spool import Limits, Spool
 
 Spooled = Literal["traces", "logs"]
@@ -78,6 +79,13 @@ def _build_spool(signal: Spooled, settings: Settings) -> Spool | None:
             f"spool_directory (TERCET_SPOOL_DIRECTORY) must be a directory that can be written, "
             f"got {settings.spool_directory!r}: {error.strerror}. Make it, or unset it."
         ) from error
+
+
+def unusable_proxies(settings: Settings) -> list[str]:
+    """Name the variables of proxies that should lead to a collector, and speak no HTTP."""
+    ways = [settings.otlp(signal) for signal in SIGNALS if OTLP in exporter_names(signal, settings)]
+    found = {unusable_proxy(way.endpoint) for way in ways if way.protocol == "http/protobuf"}
+    return sorted(found - {""})
 
 
 class Exporting(Protocol):

@@ -11,7 +11,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
-from tercet.configure.delivery import observe_delivery
+from tercet.configure.delivery import observe_delivery, unusable_proxies
 from tercet.configure.edges import Edges, build_edges, install_edges, setup_instrumentors
 from tercet.configure.exit import setup_exit
 from tercet.configure.handle import Observability, Pipeline
@@ -236,6 +236,8 @@ def _say_what_is_odd(settings: Settings, pipeline: Pipeline) -> None:
         logger.warning("This service has no name. Set OTEL_SERVICE_NAME.")
     for variable, meaning in unknown_variables(os.environ).items():
         logger.warning("%s has no effect. %s", variable, meaning)
+    for variable in unusable_proxies(settings):
+        logger.warning("%s has no effect. It must be the address of a proxy that speaks HTTP.", variable)
     if os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true":
         logger.warning("FASTAPI_OTEL_AUTO_CONFIGURE=true exports everything a second time. Unset it.")
     names = other_distributions()

@@ -16,9 +16,16 @@ _CLIENT = (
     "(OTEL_EXPORTER_OTLP_CLIENT_KEY) must be ones that it accepts"
 )
 
-_BY_CODE: Mapping[int | str, str] = dict.fromkeys(
-    (401, 403, "UNAUTHENTICATED", "PERMISSION_DENIED"), _HEADERS
-)
+_PROXY = "HTTP_PROXY and HTTPS_PROXY must hold the user and the password that the proxy wants"
+_WANTS_LOGIN = 407
+
+_BY_CODE: Mapping[int | str, str] = {
+    401: _HEADERS,
+    403: _HEADERS,
+    "UNAUTHENTICATED": _HEADERS,
+    "PERMISSION_DENIED": _HEADERS,
+    _WANTS_LOGIN: _PROXY,
+}
 # X509_V_ERR_*: self-signed, in the chain too; an issuer that is not known; and the two of names.
 _BY_VERIFY_CODE: Mapping[int, str] = dict.fromkeys((18, 19, 20, 21), _AUTHORITY) | dict.fromkeys(
     (62, 64), _OTHER_NAME
@@ -37,6 +44,11 @@ def after_status(said: str, code: int | str) -> str:
     'HTTP 503'
     """
     return _joined(said, _BY_CODE.get(code))
+
+
+def after_proxy(said: str, status: int) -> str:
+    """Add what to change to the HTTP status of a proxy; of what it forbids, no setting of ours knows."""
+    return after_status(said, status) if status == _WANTS_LOGIN else said
 
 
 def after_tls(error: ssl.SSLError) -> str:

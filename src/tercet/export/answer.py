@@ -9,7 +9,7 @@ from typing import Any, Literal
 from google.protobuf.message import DecodeError
 
 from tercet.declare.settings import Signal
-from tercet.export.advice import after_status
+from tercet.export.advice import after_proxy, after_status
 
 Kind = Literal["delivered", "later", "too_large", "refused"]
 
@@ -17,7 +17,8 @@ Kind = Literal["delivered", "later", "too_large", "refused"]
 LONGEST_ANSWER = 64 * 1024
 # A collector that asks for a longer pause is asked again all the same.
 _LONGEST_WAIT = 300.0
-_LATER = frozenset({429, 502, 503, 504})
+# Of a proxy without a tunnel, 407: the collector has not been asked.
+_LATER = frozenset({407, 429, 502, 503, 504})
 _TOO_LARGE = 413
 _HARMLESS = frozenset(map(chr, range(32, 127)))
 
@@ -50,6 +51,11 @@ def without_success(status: int, wait: float | None = None) -> Answer:
         return Answer("later", reason, wait)
     # A redirect too: following it would send the telemetry, and its token, to somewhere nobody chose.
     return Answer("too_large" if status == _TOO_LARGE else "refused", reason)
+
+
+def without_tunnel(status: int) -> Answer:
+    """Say what the HTTP status means with which a proxy refuses a tunnel: the collector was not asked."""
+    return Answer("later", after_proxy(f"the proxy answers HTTP {status}", status))
 
 
 def bounded_wait(seconds: float) -> float:

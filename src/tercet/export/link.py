@@ -138,6 +138,8 @@ def _build_carrier(otlp: Otlp, signal: Signal) -> Carrier:
 
 def _why(error: Exception) -> str:
     """Name a failed connection without the URL, which may hold a password."""
+    if isinstance(error, urllib3.exceptions.ProxyError) and isinstance(error.__cause__, Exception):
+        return f"no way through the proxy: {_why(error.__cause__)}"
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__

@@ -219,6 +219,17 @@ setup_observability("orders", **off)
     ]
 
 
+def test_a_proxy_that_is_not_used_is_said(run):
+    """Once for all signals; not where nothing would be sent through it."""
+    program = "setup_observability('orders', otlp_endpoint='https://vendor.example', **({}))\nos._exit(0)"
+    socks = {"HTTPS_PROXY": "socks5://user:hunter2@proxy:1080"}
+    assert run(program.format("dict(log_format='off')"), **socks)[1] == [
+        "HTTPS_PROXY has no effect. It must be the address of a proxy that speaks HTTP."
+    ]
+    by_grpc = program.format("off | dict(traces_exporter='otlp', otlp_protocol='grpc')")
+    assert run(by_grpc, **socks)[1] == []
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -98,10 +98,10 @@ def collecting(answer=None, tls=None):
         thread.join()
 
 
-def certify(folder, name):
-    """Make a certificate that signs itself, and its key, for localhost; return their paths."""
+def certify(folder, name, host="localhost"):
+    """Make a certificate that signs itself, and its key, for a host; return their paths."""
     certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
-    named = ["-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost"]
+    named = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{host}"]
     kind = ["-x509", "-days", "2", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     files = ["-keyout", str(key), "-out", str(certificate)]
     subprocess.run(["openssl", "req", *kind, *named, *files], check=True, capture_output=True)
