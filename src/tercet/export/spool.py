@@ -84,6 +84,8 @@ class Spool:
         self.tell_dropped: Callable[[str, int], None] = lambda reason, count: None
         self._clock = clock
         self._open: set[int] = set()
+        # The items of each file that this process has written, and that was there when it looked last.
+        self._own: dict[str, int] = {}
         self._known_files = self._known_bytes = 0
         self._look_at = -math.inf
         self._make_directory()
@@ -102,6 +104,7 @@ class Spool:
         for descriptor in self._open:
             os.close(descriptor)
         self._open.clear()
+        self._own.clear()
 
     def add(self, parcel: Parcel) -> None:
         """Write one request.
@@ -109,6 +112,7 @@ class Spool:
         Raises:
             OSError: The disk does not take it.
         """
+        self._count_if_removed()
         self._make_directory()  # Somebody may have tidied up.
         name = f"{int(self._clock() * 1e9):020d}-{os.getpid()}-{next(_sequence)}"
         unfinished = self._directory / (name + _UNFINISHED)
@@ -121,9 +125,22 @@ class Spool:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
             raise
+        self._own[name + _FINISHED] = parcel.count
         self._known_files += 1
         self._known_bytes += _HEADER.size + len(parcel.packed)
         self._keep_limits()
+
+    def _count_if_removed(self) -> None:
+        """Count what this process had in the directory, where somebody has removed it as a whole."""
+        try:
+            os.stat(self._directory)
+        except FileNotFoundError:
+            lost = sum(self._own.values())
+            self._own.clear()
+            if lost:
+                self.tell_dropped("spool_removed", lost)
+        except OSError:
+            pass  # Nobody knows what is there.
 
     def bytes(self) -> int:
         """Count the bytes that wait, of all processes."""
@@ -136,6 +153,7 @@ class Spool:
 
     def take(self) -> Iterator["Claim"]:
         """Walk through what waits, oldest first, leaving out what another process is sending."""
+        self._count_if_removed()
         if not self._can_remove():
             return  # What cannot be removed would be sent again and again.
         self._look_at = -math.inf
@@ -153,6 +171,10 @@ class Spool:
                 with suppress(OSError):
                     if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                         found.append((Path(entry.path), entry.stat().st_size))
+            there = {path.name for path, _ in found}
+            for name in list(self._own):
+                if name not in there:  # Another process has sent it, or given it up.
+                    self._own.pop(name, None)
         return sorted(found)
 
     def _keep_limits(self) -> None:
@@ -202,7 +224,7 @@ class Spool:
         except OSError:
             return None  # Another process was faster, or the file is not ours to read.
         self._open.add(descriptor)
-        claim = Claim(path, Parcel(b"", 0), descriptor, self._open)
+        claim = Claim(path, Parcel(b"", 0), descriptor, self._open, self._own)
         try:
             _lock(descriptor)
             return replace(claim, parcel=_read(descriptor))
@@ -222,11 +244,13 @@ class Claim:
     parcel: Parcel
     _descriptor: int
     _open: set[int]
+    _own: dict[str, int]
 
     def done(self) -> None:
         """Remove it: it is delivered, or given up."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
+        self._own.pop(self.path.name, None)
         self.back()
 
     def back(self) -> None:

@@ -1,6 +1,7 @@
 """The outbox: nothing is lost uncounted, nothing waits, and the books balance whatever happens."""
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -378,6 +379,21 @@ def test_what_waits_goes_to_disk_and_comes_back(tmp_path):
     until(lambda: books(box) == {"spooled": 10})
     away[0] = False
     until(lambda: books(box) == {"delivered": 10})
+    assert sorted(collector.taken) == sorted(names)
+
+
+def test_what_is_removed_from_disk_is_in_the_books(tmp_path):
+    """Whoever tidies up while the service runs; it goes on in a new directory."""
+    away = [True]
+    collector = Collector(lambda packed: LATER if away[0] else DELIVERED)
+    box = outbox(collector, spool=spool_in(tmp_path / "s"))
+    put_all(box, 5)
+    assert box.flush(TIME)
+    shutil.rmtree(tmp_path / "s")
+    names = put_all(box, 5, start=5)
+    until(lambda: books(box) == {"spooled": 5, "spool_removed": 5})
+    away[0] = False
+    until(lambda: books(box) == {"delivered": 5, "spool_removed": 5})
     assert sorted(collector.taken) == sorted(names)
 
 

@@ -1,9 +1,11 @@
 """The spool: what waits on disk survives its process, is sent once, and stays within its limits."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
+from itertools import islice
 
 import pytest
 
@@ -228,6 +230,21 @@ def test_a_directory_that_is_removed_is_made_again(folder):
     assert sent(spool) == []
     spool.add(Parcel(b"new", 1))
     assert sent(spool) == ["new"]
+
+
+@pytest.mark.parametrize("look", [sent, lambda spool: spool.add(Parcel(b"new", 1))], ids=["take", "add"])
+def test_what_is_removed_with_the_directory_is_counted(look, folder):
+    """Once, and only what this process had there and nobody has sent."""
+    spool, other = filled(folder, 4), filled(folder, 2)
+    counts = dropped(spool)
+    for claim in islice(spool.take(), 2):
+        claim.done()
+    next(other.take()).done()
+    next(spool.take()).back()
+    shutil.rmtree(folder)
+    look(spool)
+    look(spool)
+    assert counts == [("spool_removed", 4)]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full disk")
