@@ -72,13 +72,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuses(self) -> bool:
         proxy = self.server.proxy
+        refusal = proxy.refusal  # asked once: a test that changes its mind meanwhile changes the next request
         proxy.asked.append(self.requestline)
         proxy.logins.append(self.headers["Proxy-Authorization"])
-        if proxy.refusal:
-            self.send_response(proxy.refusal, "no\x1bt you")
+        if refusal:
+            self.send_response(refusal, "no\x1bt you")
             self.send_header("Content-Length", "0")
             self.end_headers()
-        return bool(proxy.refusal)
+        return bool(refusal)
 
     def log_message(self, *_args: object) -> None:
         pass
