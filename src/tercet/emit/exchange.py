@@ -243,8 +243,8 @@ class Exchange:
             (_TRACE_HEADER, trace),
             (_RESPONSE_HEADER, b"00-%b-%016x-%02x" % (trace, span_id, flags)),
         ]
-        said = by_name(given)
-        return own if said.keys().isdisjoint(_OURS) else [pair for pair in own if pair[0] not in said]
+        said = {bytes(name).lower() for name, _ in given}
+        return own if said.isdisjoint(_OURS) else [pair for pair in own if pair[0] not in said]
 
     def _completes(self, message: Message, kind: str) -> bool:
         if kind == "http.response.trailers":

@@ -171,10 +171,9 @@ class Spool:
                 with suppress(OSError):
                     if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                         found.append((Path(entry.path), entry.stat().st_size))
-            there = {path.name for path, _ in found}
-            for name in list(self._own):
-                if name not in there:  # Another process has sent it, or given it up.
-                    self._own.pop(name, None)
+            # What is gone, another process has sent or given up.
+            for name in self._own.keys() - {path.name for path, _ in found}:
+                self._own.pop(name, None)
         return sorted(found)
 
     def _keep_limits(self) -> None:

@@ -638,6 +638,14 @@ def test_headers_that_the_application_sets_itself_stay(seen):
     assert headers_of(sent)["X-Correlation-ID"] == "mine"
 
 
+def test_a_name_of_a_header_that_can_still_be_changed_is_one_all_the_same(seen):
+    """As servers take it that do not look closely."""
+    start = START | {"headers": [(bytearray(b"X-Correlation-ID"), b"mine")]}
+    sent = play(answering(start, END), http_scope())
+    assert headers_of(sent)["X-Correlation-ID"] == "mine"
+    assert len(sent[0]["headers"]) == len(headers_of(sent)) == 3
+
+
 def test_a_response_without_headers_gets_the_ids_too(seen):
     """ASGI lets applications leave them out."""
     sent = play(answering({"type": "http.response.start", "status": 200}, END), http_scope())
