@@ -1,8 +1,9 @@
 # Two images of tercet, both without root. The demo of docker-compose.yml, by default; and, with
 # --target autoinstrumentation, what the OpenTelemetry Operator copies into pods (configs/scale).
-FROM python:3.13.9-slim AS source
+# With a compiler, for a part of the request path is quicker in C; the images get what it makes.
+FROM python:3.13.9 AS source
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY src src
 
 FROM source AS autoinstrumentation-build

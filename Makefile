@@ -52,7 +52,7 @@ bench: ## what telemetry costs, beside other ways to have it; ARGS="--quick", "-
 	@touch $@
 
 # An old pip cannot resolve OpenTelemetry's releases; quiet on stdout, which belongs to the command.
-$(VENV)/.%: pyproject.toml
+$(VENV)/.%: pyproject.toml setup.py src/tercet/fast/twins.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tercet needs Python 3.11 or newer: make PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing what 'make $*' needs into $(VENV)" >&2

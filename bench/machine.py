@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bench.variants import MAIN, Variant
+from tercet.fast.stand_in import is_compiled
 
 _SERVICE = ("fastapi", "starlette", "uvicorn", "opentelemetry-sdk", "protobuf")
 
@@ -17,6 +18,7 @@ def machine(variants: Iterable[Variant]) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "processor": _processor(),
         "load": f"{os.getloadavg()[0]:.1f}",
+        "is_compiled": is_compiled(),
         "versions": MAIN.versions(*_SERVICE) | _versions(variants),
     }
 

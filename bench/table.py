@@ -195,7 +195,11 @@ def notes(results: Results) -> Iterator[str]:
 def place(results: Results) -> str:
     """Say where it was measured."""
     on = results["machine"]
-    return f"Python {on['python']}, {on['cores']} cores of {on['processor']}, load {on['load']} at the start"
+    part = "with its part in C" if on["is_compiled"] else "all in Python"
+    return (
+        f"Python {on['python']}, {on['cores']} cores of {on['processor']}, load {on['load']} at the start; "
+        f"tercet {part}"
+    )
 
 
 def versions(results: Results) -> str:

@@ -24,8 +24,10 @@ from tercet.emit.http import (
 from tercet.emit.metrics import ActiveCounts, Recorder
 from tercet.emit.propagate import propagate
 from tercet.emit.traces import record_error
+from tercet.fast.stand_in import has_twin
 
 Scope = MutableMapping[str, Any]
+RawHeaders = Iterable[tuple[bytes, bytes]]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -80,6 +82,26 @@ def _tells_of_disconnect(error: BaseException) -> bool:
     return (
         isinstance(error, OSError | asyncio.CancelledError) or type(error).__name__ == "WebSocketDisconnect"
     )
+
+
+@has_twin()
+def id_headers(given: RawHeaders, ids: tuple[int, int, int], carried: str) -> list[tuple[bytes, bytes]]:
+    """Write the ids as headers of a response, but for those that the application says itself.
+
+    Args:
+        given: The application's headers.
+        ids: Trace id, span id and flags.
+        carried: The correlation id; the trace id stands in for it where it is "".
+    """
+    trace_id, span_id, flags = ids
+    trace = b"%032x" % trace_id
+    own = [
+        (_CORRELATION_HEADER, carried.encode("ascii") if carried else trace),
+        (_TRACE_HEADER, trace),
+        (_RESPONSE_HEADER, b"00-%b-%016x-%02x" % (trace, span_id, flags)),
+    ]
+    said = {bytes(name).lower() for name, _ in given}
+    return own if said.isdisjoint(_OURS) else [pair for pair in own if pair[0] not in said]
 
 
 class Exchange:
@@ -231,20 +253,9 @@ class Exchange:
         names = {name.lower() for name, _ in self.scope.get("headers", ())}
         return names.isdisjoint((b"content-length", b"transfer-encoding"))
 
-    def _response_headers(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """Say the ids, but for what the application says itself."""
+    def _response_headers(self, given: RawHeaders) -> list[tuple[bytes, bytes]]:
         trace_id, span_id, _, flags, _, is_valid = self._ids
-        if not is_valid:
-            return []
-        trace = b"%032x" % trace_id
-        carried = carried_id(self._context)
-        own = [
-            (_CORRELATION_HEADER, carried.encode("ascii") if carried else trace),
-            (_TRACE_HEADER, trace),
-            (_RESPONSE_HEADER, b"00-%b-%016x-%02x" % (trace, span_id, flags)),
-        ]
-        said = {bytes(name).lower() for name, _ in given}
-        return own if said.isdisjoint(_OURS) else [pair for pair in own if pair[0] not in said]
+        return id_headers(given, (trace_id, span_id, flags), carried_id(self._context)) if is_valid else []
 
     def _completes(self, message: Message, kind: str) -> bool:
         if kind == "http.response.trailers":

@@ -25,6 +25,7 @@ from opentelemetry.trace import SpanContext
 from tercet.emit.asgi import EXCLUDED
 from tercet.emit.correlation import carried_id, ids_of
 from tercet.emit.http import error_type
+from tercet.fast.stand_in import has_twin
 
 Fields = dict[str, Any]
 #: From what stands on every line, and the fields of one record, to its line.
@@ -325,6 +326,7 @@ def message_of(record: logging.LogRecord) -> str:
         return f"{_text(record.msg)} {_text(record.args)}"
 
 
+@has_twin(_OWN_NAMES, _NOT_FIELDS, logging.LogRecord)
 def own_fields(record: logging.LogRecord) -> Fields:
     """Collect what the caller added to a record, and the exception it carries, as plain data."""
     state = vars(record)

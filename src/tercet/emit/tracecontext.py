@@ -18,6 +18,7 @@ from opentelemetry.propagators.textmap import (
     default_setter,
 )
 from opentelemetry.trace import (
+    DEFAULT_TRACE_STATE,
     NonRecordingSpan,
     SpanContext,
     TraceFlags,
@@ -26,6 +27,7 @@ from opentelemetry.trace import (
 )
 
 from tercet.emit.correlation import with_span
+from tercet.fast.stand_in import has_twin
 
 _TRACEPARENT = re.compile(
     r"""
@@ -122,13 +124,14 @@ class TraceContextPropagator(TextMapPropagator):
         if context is None:
             context = Context()
         headers = getter.get(carrier, "traceparent")
-        parent = _parse_traceparent(headers) if headers else None
+        parent = parse_traceparent(headers) if headers else None
         if parent is None:
             return context
         trace_id, span_id, flags = parent
         state = _parse_tracestate(getter.get(carrier, "tracestate"))
-        known_flags = _FLAGS[int(flags, 16) & _KNOWN_FLAGS]
-        caller = SpanContext(int(trace_id, 16), int(span_id, 16), True, known_flags, state)
+        known_flags = _FLAGS[flags & _KNOWN_FLAGS]
+        # They are valid, and the class would look at them once more.
+        caller = tuple.__new__(SpanContext, (trace_id, span_id, True, known_flags, state, True))
         return with_span(NonRecordingSpan(caller), context)
 
     def inject(
@@ -158,7 +161,8 @@ class TraceContextPropagator(TextMapPropagator):
         return {"traceparent", "tracestate"}
 
 
-def _parse_traceparent(headers: list[str]) -> tuple[str, str, str] | None:
+@has_twin()
+def parse_traceparent(headers: list[str]) -> tuple[int, int, int] | None:
     """Read trace id, span id and flags of the one `traceparent` there may be.
 
     Two of them say nothing about which to believe.
@@ -169,12 +173,14 @@ def _parse_traceparent(headers: list[str]) -> tuple[str, str, str] | None:
     if match is None:
         return None
     version, trace_id, span_id, flags, later_fields = match.groups()
-    return None if later_fields and version == "00" else (trace_id, span_id, flags)
-
-
-def _parse_tracestate(headers: list[str] | None) -> TraceState | None:
-    if not headers or not all(isinstance(header, str) for header in headers):
+    if later_fields and version == "00":
         return None
+    return int(trace_id, 16), int(span_id, 16), int(flags, 16)
+
+
+def _parse_tracestate(headers: list[str] | None) -> TraceState:
+    if not headers or not all(isinstance(header, str) for header in headers):
+        return DEFAULT_TRACE_STATE
     return LevelTwoTraceState.from_header(headers)
 
 

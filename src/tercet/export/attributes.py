@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any
 
 from tercet.export.wire import LONGEST_KEPT, Memo, delimited, varints
+from tercet.fast.stand_in import has_twin
 
 _logger = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ def own_copy(attributes: Any) -> dict[str, Any]:
     return copied if type(copied) is dict else dict(copied)
 
 
+@has_twin()
 def is_simple(attributes: Mapping[str, Any]) -> bool:
     """Say whether attributes need none of the SDK's cleaning: texts and numbers, under names.
 

@@ -24,6 +24,7 @@ from opentelemetry.trace import (
 
 from tercet.export.attributes import attributes_field, encode_value
 from tercet.export.wire import Memo, delimited, text_field, varints
+from tercet.fast.stand_in import has_twin
 
 #: Who emitted a span or a record, and its body as `encode_span` or `encode_log` made it.
 Encoded = tuple[Resource, InstrumentationScope | None, bytes]
@@ -227,6 +228,7 @@ def encode_log(record: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
     return fields + text_field(b"\x62", log.event_name) if log.event_name else fields
 
 
+@has_twin()
 def encode_log_fields(  # noqa: PLR0917 - two callers, for which names would cost time
     timestamp: int | None,
     observed_timestamp: int | None,

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from tercet.fast.stand_in import has_twin
+
 Fields = dict[str, Any]
 
 _COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
@@ -48,6 +50,7 @@ _quoted = json.encoder.encode_basestring_ascii
 _texts = _Texts()
 
 
+@has_twin()
 def json_line(standard: Fields, own: Fields) -> str:
     r"""Render a log record as one line of valid JSON, whatever it holds.
 

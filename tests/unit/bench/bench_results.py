@@ -49,6 +49,7 @@ def results() -> dict[str, Any]:
             "cores": 2,
             "processor": "a processor",
             "load": "0.1",
+            "is_compiled": True,
             "versions": {"fastapi": "0.165.0"},
         },
         "left_out": {"ddtrace": "not installed"},

@@ -129,7 +129,16 @@ def test_the_module_runs_as_a_program(monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "tercet.cli.main")
     with pytest.raises(SystemExit):
         runpy.run_module("tercet.cli.main", run_name="__main__")
-    assert capsys.readouterr().out == f"tercet {tercet.__version__}\n"
+    assert capsys.readouterr().out.startswith(f"tercet {tercet.__version__} (")
+
+
+@pytest.mark.parametrize(("is_there", "make"), [(True, "compiled"), (False, "nothing of it compiled")])
+def test_the_version_says_whether_a_request_is_at_its_cheapest(is_there, make, monkeypatch, capsys):
+    """That is, whether there was a compiler when tercet was installed."""
+    monkeypatch.setattr("tercet.cli.main.is_compiled", lambda: is_there)
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"tercet {tercet.__version__} ({make})\n"
 
 
 def test_metrics_lists_what_tercet_emits(capsys):

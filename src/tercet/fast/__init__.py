@@ -1,0 +1,1 @@
+"""What a request costs most for, in C as well, where it could be compiled."""

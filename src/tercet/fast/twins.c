@@ -1,0 +1,924 @@
+/* Parts of the request path in C. Each function is the twin of one in Python, and says byte for byte the same.
+
+   What is rare, and what must be an error, is left to Python: a twin that meets it starts that function with
+   the same arguments and returns what it returns. So there is one place for each rule, and it is not here.
+
+   Only CPython's stable ABI is used, as of 3.11, so that one build serves all later versions. */
+
+#define Py_LIMITED_API 0x030b0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <string.h>
+
+/* Bytes in the making: on the stack while they are few. */
+
+#define FEW 1024
+/* Longer texts are left to Python, so that no sum of lengths below can overflow, on 32 bits either. */
+#define LONGEST (1 << 24)
+
+typedef struct {
+    char *bytes;
+    Py_ssize_t length, room;
+    char few[FEW];
+} Buffer;
+
+/* How it went: what is left to Python is no error. */
+typedef enum { DONE, LEFT, FAILED } Outcome;
+
+#define TRY(step)                     \
+    do {                              \
+        Outcome outcome = (step);     \
+        if (outcome != DONE)          \
+            return outcome;           \
+    } while (0)
+
+static void
+start(Buffer *out)
+{
+    out->bytes = out->few;
+    out->length = 0;
+    out->room = FEW;
+}
+
+static void
+end(Buffer *out)
+{
+    if (out->bytes != out->few)
+        PyMem_Free(out->bytes);
+}
+
+static Outcome
+make_room(Buffer *out, Py_ssize_t more)
+{
+    if (more <= out->room - out->length)
+        return DONE;
+    if (more > LONGEST)
+        return LEFT;
+    Py_ssize_t room = 2 * out->room + more;
+    char *bytes = PyMem_Malloc(room);
+    if (bytes == NULL)
+        return LEFT; /* Python asks for less at once */
+    memcpy(bytes, out->bytes, out->length);
+    end(out);
+    out->bytes = bytes;
+    out->room = room;
+    return DONE;
+}
+
+static Outcome
+add(Buffer *out, const char *bytes, Py_ssize_t length)
+{
+    TRY(make_room(out, length));
+    memcpy(out->bytes + out->length, bytes, length);
+    out->length += length;
+    return DONE;
+}
+
+#define ADD(out, literal) TRY(add(out, literal, sizeof(literal) - 1))
+
+static void
+put_hex(char *to, unsigned long long number, int digits)
+{
+    for (int digit = digits - 1; digit >= 0; digit--, number >>= 4)
+        to[digit] = "0123456789abcdef"[number & 15];
+}
+
+/* What the module knows in one interpreter, which may be one of several in its process. */
+
+typedef enum { JSON_LINE, ENCODE_LOG_FIELDS, OWN_FIELDS, IS_SIMPLE, PARSE_TRACEPARENT, ID_HEADERS, TWINS } Twin;
+
+static const char *const twin_names[TWINS] = {
+    "json_line", "encode_log_fields", "own_fields", "is_simple", "parse_traceparent", "id_headers"
+};
+
+/* What stands on every line; the first is its time. */
+#define STANDARD 8
+static const char *const standard_names[STANDARD] = {
+    "timestamp", "level", "logger", "message", "service", "trace_id", "span_id", "correlation_id"
+};
+#define is_hexadecimal(standard) ((standard) == 5 || (standard) == 6)
+
+/* Where a record has one of these, it has more than the fields that its caller added. */
+#define CAUSES 3
+static const char *const cause_names[CAUSES] = {"exc_info", "exc_text", "stack_info"};
+
+/* Objects alone, each NULL or owned. */
+typedef struct {
+    PyObject *in_python[TWINS];                            /* what each twin leaves to */
+    PyObject *own_names, *not_fields, *plain_record;       /* what `own_fields` is told */
+    PyObject *standard[STANDARD], *causes[CAUSES];         /* the names above, as keys */
+    PyObject *message, *given_fields, *half;               /* more keys, and the bits of half a trace id */
+} State;
+
+#define OBJECTS (sizeof(State) / sizeof(PyObject *))
+
+static State *
+state_of(PyObject *module)
+{
+    return PyModule_GetState(module);
+}
+
+/* Texts and numbers, as long as they are nothing special. */
+
+typedef struct {
+    const char *bytes;
+    Py_ssize_t length;
+} Text;
+
+static Outcome
+read_text(PyObject *object, Text *text)
+{
+    if (object == NULL || !PyUnicode_CheckExact(object))
+        return LEFT;
+    text->bytes = PyUnicode_AsUTF8AndSize(object, &text->length);
+    if (text->bytes != NULL)
+        return text->length <= LONGEST / 8 ? DONE : LEFT;
+    PyErr_Clear(); /* a lone surrogate */
+    return LEFT;
+}
+
+static Outcome
+read_ascii(PyObject *object, Text *text)
+{
+    TRY(read_text(object, text));
+    return text->length == PyUnicode_GetLength(object) ? DONE : LEFT;
+}
+
+static Outcome
+read_signed(PyObject *object, long long *number)
+{
+    int overflow;
+    *number = PyLong_AsLongLongAndOverflow(object, &overflow);
+    return overflow ? LEFT : DONE;
+}
+
+static Outcome
+read_unsigned(PyObject *object, unsigned long long *number)
+{
+    if (!PyLong_CheckExact(object))
+        return LEFT;
+    *number = PyLong_AsUnsignedLongLong(object);
+    if (!PyErr_Occurred())
+        return DONE;
+    PyErr_Clear(); /* negative, or too large */
+    return LEFT;
+}
+
+/* Read trace flags, which are numbers of a type of their own. */
+static Outcome
+read_flags(PyObject *object, unsigned long long most, unsigned long long *flags)
+{
+    if (!PyLong_Check(object))
+        return LEFT;
+    *flags = PyLong_AsUnsignedLongLong(object);
+    if (!PyErr_Occurred())
+        return *flags <= most ? DONE : LEFT;
+    PyErr_Clear();
+    return LEFT;
+}
+
+/* Read both halves of a trace id. */
+static Outcome
+read_trace_id(const State *state, PyObject *object, unsigned long long *high, unsigned long long *low)
+{
+    if (!PyLong_CheckExact(object))
+        return LEFT;
+    PyObject *upper = PyNumber_Rshift(object, state->half);
+    if (upper == NULL)
+        return FAILED;
+    Outcome outcome = read_unsigned(upper, high);
+    Py_DECREF(upper);
+    *low = PyLong_AsUnsignedLongLongMask(object);
+    return outcome;
+}
+
+/* Find the value of a key that is a text; a key of others may raise when it is compared. */
+static Outcome
+find(PyObject *dictionary, PyObject *key, PyObject **value)
+{
+    *value = PyDict_GetItemWithError(dictionary, key);
+    if (*value != NULL || !PyErr_Occurred())
+        return DONE;
+    PyErr_Clear();
+    return LEFT;
+}
+
+/* Let Python do what a twin leaves. */
+static PyObject *
+leave(const State *state, Twin twin, PyObject *const *args, Py_ssize_t count)
+{
+    if (state->in_python[twin] == NULL)
+        return PyErr_Format(PyExc_RuntimeError, "nobody has said what %s leaves", twin_names[twin]);
+    PyObject *all = PyTuple_New(count);
+    if (all == NULL)
+        return NULL;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Py_INCREF(args[i]);
+        PyTuple_SetItem(all, i, args[i]);
+    }
+    PyObject *result = PyObject_CallObject(state->in_python[twin], all);
+    Py_DECREF(all);
+    return result;
+}
+
+/* One line of JSON. */
+
+static void
+put_escaped(char **to, unsigned int unit)
+{
+    memcpy(*to, "\\u", 2);
+    put_hex(*to + 2, unit, 4);
+    *to += 6;
+}
+
+/* Read a letter of UTF-8 that is more than one byte. */
+static unsigned int
+read_letter(const unsigned char **from)
+{
+    const unsigned char *at = *from;
+    int more = at[0] >= 0xf0 ? 3 : at[0] >= 0xe0 ? 2 : 1;
+    unsigned int letter = at[0] & (0x3f >> more);
+    for (int i = 1; i <= more; i++)
+        letter = letter << 6 | (at[i] & 0x3f);
+    *from = at + more + 1;
+    return letter;
+}
+
+static const char controls[] = "\n\r\t\b\f", names_of_controls[] = "nrtbf";
+
+static Outcome
+add_quoted(Buffer *out, PyObject *object)
+{
+    Text text;
+    TRY(read_text(object, &text));
+    TRY(make_room(out, 6 * text.length + 2));
+    const unsigned char *from = (const unsigned char *)text.bytes, *last = from + text.length;
+    char *to = out->bytes + out->length;
+    *to++ = '"';
+    while (from < last) {
+        unsigned int letter = *from;
+        if (letter >= 0x80) {
+            letter = read_letter(&from);
+            if (letter >= 0x10000) {
+                letter -= 0x10000;
+                put_escaped(&to, 0xd800 | letter >> 10);
+                letter = 0xdc00 | (letter & 0x3ff);
+            }
+            put_escaped(&to, letter);
+            continue;
+        }
+        from++;
+        const char *named = letter >= ' ' ? NULL : memchr(controls, (int)letter, sizeof controls - 1);
+        if (letter == '"' || letter == '\\' || named != NULL) {
+            *to++ = '\\';
+            *to++ = named == NULL ? (char)letter : names_of_controls[named - controls];
+        }
+        else if (letter < ' ' || letter == 127)
+            put_escaped(&to, letter);
+        else
+            *to++ = (char)letter;
+    }
+    *to++ = '"';
+    out->length = to - out->bytes;
+    return DONE;
+}
+
+static Outcome
+add_unescaped(Buffer *out, PyObject *object)
+{
+    Text text;
+    TRY(read_text(object, &text));
+    ADD(out, "\"");
+    TRY(add(out, text.bytes, text.length));
+    ADD(out, "\"");
+    return DONE;
+}
+
+static Outcome
+add_number(Buffer *out, long long number)
+{
+    char digits[24];
+    int length = PyOS_snprintf(digits, sizeof digits, "%lld", number);
+    return add(out, digits, length);
+}
+
+static Outcome
+add_float(Buffer *out, double number)
+{
+    if (number - number != 0) /* JSON has neither infinities nor NaN */
+        return LEFT;
+    char *text = PyOS_double_to_string(number, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
+    if (text == NULL)
+        return FAILED;
+    Outcome outcome = add(out, text, strlen(text));
+    PyMem_Free(text);
+    return outcome;
+}
+
+static Outcome
+add_json(Buffer *out, PyObject *value)
+{
+    if (PyUnicode_CheckExact(value))
+        return add_quoted(out, value);
+    if (PyLong_CheckExact(value)) {
+        long long number;
+        TRY(read_signed(value, &number));
+        return add_number(out, number);
+    }
+    if (PyFloat_CheckExact(value))
+        return add_float(out, PyFloat_AsDouble(value));
+    if (value == Py_True)
+        ADD(out, "true");
+    else if (value == Py_False)
+        ADD(out, "false");
+    else if (value == Py_None)
+        ADD(out, "null");
+    else
+        return LEFT;
+    return DONE;
+}
+
+static void
+put_digits(char *to, int count, long long number)
+{
+    for (int digit = count - 1; digit >= 0; digit--, number /= 10)
+        to[digit] = '0' + (char)(number % 10);
+}
+
+/* https://howardhinnant.github.io/date_algorithms.html#civil_from_days */
+static void
+put_date(char *to, long long days)
+{
+    days += 719468;
+    long long era = days / 146097, of_era = days % 146097;
+    long long year_of_era = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    long long of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    long long month_from_march = (5 * of_year + 2) / 153;
+    long long month = month_from_march < 10 ? month_from_march + 3 : month_from_march - 9;
+    memcpy(to, "0000-00-00", 10);
+    put_digits(to, 4, 400 * era + year_of_era + (month <= 2));
+    put_digits(to + 5, 2, month);
+    put_digits(to + 8, 2, of_year - (153 * month_from_march + 2) / 5 + 1);
+}
+
+static Outcome
+add_time(Buffer *out, PyObject *seconds)
+{
+    if (seconds == NULL || !PyFloat_CheckExact(seconds))
+        return LEFT;
+    double micros = PyFloat_AsDouble(seconds) * 1e6;
+    if (!(micros >= 0 && micros < 253402300799e6)) /* the year 10000 */
+        return LEFT;
+    long long all = (long long)micros;
+    double rest = micros - (double)all;
+    all += rest > 0.5 || (rest == 0.5 && all % 2); /* to the even one, as `round` does */
+    long long second = all / 1000000;
+    char text[] = "0000-00-00T00:00:00.000000Z";
+    put_date(text, second / 86400);
+    put_digits(text + 11, 2, second / 3600 % 24);
+    put_digits(text + 14, 2, second / 60 % 60);
+    put_digits(text + 17, 2, second % 60);
+    put_digits(text + 20, 6, all % 1000000);
+    return add(out, text, sizeof text - 1);
+}
+
+static Outcome
+add_line(Buffer *out, const State *state, PyObject *standard, PyObject *own)
+{
+    if (!PyDict_CheckExact(standard) || !PyDict_CheckExact(own))
+        return LEFT;
+    PyObject *key, *value;
+    ADD(out, "{\"timestamp\": \"");
+    TRY(find(standard, state->standard[0], &value));
+    TRY(add_time(out, value));
+    ADD(out, "\"");
+    for (int i = 1; i < STANDARD; i++) {
+        ADD(out, ", \"");
+        TRY(add(out, standard_names[i], strlen(standard_names[i])));
+        ADD(out, "\": ");
+        TRY(find(standard, state->standard[i], &value));
+        TRY(is_hexadecimal(i) ? add_unescaped(out, value) : add_quoted(out, value));
+    }
+    for (Py_ssize_t position = 0; PyDict_Next(own, &position, &key, &value);) {
+        ADD(out, ", ");
+        TRY(add_quoted(out, key));
+        ADD(out, ": ");
+        TRY(add_json(out, value));
+    }
+    ADD(out, "}");
+    return DONE;
+}
+
+static PyObject *
+json_line(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    Buffer out;
+    start(&out);
+    Outcome outcome = count == 2 ? add_line(&out, state_of(module), args[0], args[1]) : LEFT;
+    PyObject *line = outcome == DONE ? PyUnicode_FromStringAndSize(out.bytes, out.length) : NULL;
+    end(&out);
+    return outcome == LEFT ? leave(state_of(module), JSON_LINE, args, count) : line;
+}
+
+/* One log record of OTLP: opentelemetry/proto/logs/v1/logs.proto and common/v1/common.proto. */
+
+static int
+varint_size(unsigned long long number)
+{
+    int size = 1;
+    while (number >>= 7)
+        size++;
+    return size;
+}
+
+static char *
+put_varint(char *to, unsigned long long number)
+{
+    for (; number >= 0x80; number >>= 7)
+        *to++ = (char)(number | 0x80);
+    *to++ = (char)number;
+    return to;
+}
+
+static char *
+put_fixed(char *to, unsigned long long number, int size)
+{
+    for (; size > 0; size--, number >>= 8)
+        *to++ = (char)number;
+    return to;
+}
+
+static char *
+put_big_endian(char *to, unsigned long long number)
+{
+    for (int byte = 7; byte >= 0; byte--, number >>= 8)
+        to[byte] = (char)number;
+    return to + 8;
+}
+
+static char *
+put_text(char *to, char tag, const Text *text)
+{
+    *to++ = tag;
+    to = put_varint(to, text->length);
+    memcpy(to, text->bytes, text->length);
+    return to + text->length;
+}
+
+static Py_ssize_t
+text_size(const Text *text)
+{
+    return 1 + varint_size(text->length) + text->length;
+}
+
+/* A value as `AnyValue` has it: a text behind its head, or the head alone. */
+typedef struct {
+    char head[16];
+    Py_ssize_t head_size;
+    Text text;
+} Value;
+
+static Outcome
+read_value(PyObject *object, Value *value)
+{
+    char *to = value->head;
+    value->text = (Text){"", 0};
+    if (PyUnicode_CheckExact(object)) {
+        TRY(read_text(object, &value->text));
+        *to++ = 0x0a;
+        to = put_varint(to, value->text.length);
+    }
+    else if (PyLong_CheckExact(object)) {
+        long long number;
+        TRY(read_signed(object, &number));
+        *to++ = 0x18;
+        to = put_varint(to, (unsigned long long)number);
+    }
+    else if (PyBool_Check(object)) {
+        *to++ = 0x10;
+        *to++ = object == Py_True;
+    }
+    else if (PyFloat_CheckExact(object)) {
+        double number = PyFloat_AsDouble(object);
+        unsigned long long bits;
+        memcpy(&bits, &number, sizeof bits);
+        *to++ = 0x21;
+        to = put_fixed(to, bits, 8);
+    }
+    else
+        return LEFT;
+    value->head_size = to - value->head;
+    return DONE;
+}
+
+static char *
+put_value(char *to, char tag, const Value *value)
+{
+    *to++ = tag;
+    to = put_varint(to, value->head_size + value->text.length);
+    memcpy(to, value->head, value->head_size);
+    memcpy(to + value->head_size, value->text.bytes, value->text.length);
+    return to + value->head_size + value->text.length;
+}
+
+static Outcome
+add_attribute(Buffer *out, PyObject *name, PyObject *object)
+{
+    Text key;
+    Value value;
+    TRY(read_text(name, &key));
+    TRY(read_value(object, &value));
+    Py_ssize_t value_size = value.head_size + value.text.length;
+    Py_ssize_t pair_size = text_size(&key) + 1 + varint_size(value_size) + value_size;
+    TRY(make_room(out, 11 + pair_size));
+    char *to = out->bytes + out->length;
+    *to++ = 0x32;
+    to = put_varint(to, pair_size);
+    to = put_text(to, 0x0a, &key);
+    to = put_value(to, 0x12, &value);
+    out->length = to - out->bytes;
+    return DONE;
+}
+
+static Outcome
+read_time(PyObject *object, unsigned long long *nanos)
+{
+    *nanos = 0;
+    return object == Py_None ? DONE : read_unsigned(object, nanos);
+}
+
+static Outcome
+add_record(Buffer *out, const State *state, PyObject *const *args)
+{
+    unsigned long long made, observed, flags = 0, number, high = 0, low = 0, span = 0;
+    PyObject *ids = args[2], *severity = args[4], *attributes = args[6];
+    if (!PyTuple_CheckExact(ids) || PyTuple_Size(ids) != 2 || !PyTuple_CheckExact(severity) ||
+        PyTuple_Size(severity) != 2 || !PyUnicode_CheckExact(args[5]) ||
+        !(attributes == Py_None || PyDict_CheckExact(attributes)))
+        return LEFT;
+    PyObject *trace_id = PyTuple_GetItem(ids, 0), *span_id = PyTuple_GetItem(ids, 1);
+    PyObject *severity_text = PyTuple_GetItem(severity, 1);
+    TRY(read_time(args[0], &made));
+    TRY(read_time(args[1], &observed));
+    TRY(read_unsigned(PyTuple_GetItem(severity, 0), &number));
+    if (args[3] != Py_None)
+        TRY(read_flags(args[3], 0xffffffff, &flags));
+    if (trace_id != Py_None)
+        TRY(read_trace_id(state, trace_id, &high, &low));
+    if (span_id != Py_None)
+        TRY(read_unsigned(span_id, &span));
+    Text level = {"", 0};
+    if (severity_text != Py_None)
+        TRY(read_text(severity_text, &level));
+    Value body;
+    TRY(read_value(args[5], &body));
+
+    TRY(make_room(out, 128 + level.length + body.text.length));
+    char *to = out->bytes;
+    *to++ = 0x09;
+    to = put_fixed(to, made, 8);
+    *to++ = 0x59;
+    to = put_fixed(to, observed, 8);
+    *to++ = 0x45;
+    to = put_fixed(to, flags, 4);
+    *to++ = 0x10;
+    to = put_varint(to, number);
+    if (level.length)
+        to = put_text(to, 0x1a, &level);
+    to = put_value(to, 0x2a, &body);
+    out->length = to - out->bytes;
+    PyObject *key, *value;
+    if (attributes != Py_None)
+        for (Py_ssize_t position = 0; PyDict_Next(attributes, &position, &key, &value);)
+            TRY(add_attribute(out, key, value));
+    TRY(make_room(out, 28));
+    to = out->bytes + out->length;
+    if (high || low) {
+        memcpy(to, "\x4a\x10", 2);
+        to = put_big_endian(put_big_endian(to + 2, high), low);
+    }
+    if (span) {
+        memcpy(to, "\x52\x08", 2);
+        to = put_big_endian(to + 2, span);
+    }
+    out->length = to - out->bytes;
+    return DONE;
+}
+
+static PyObject *
+encode_log_fields(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    Buffer out;
+    start(&out);
+    Outcome outcome = count == 7 ? add_record(&out, state_of(module), args) : LEFT;
+    PyObject *record = outcome == DONE ? PyBytes_FromStringAndSize(out.bytes, out.length) : NULL;
+    end(&out);
+    return outcome == LEFT ? leave(state_of(module), ENCODE_LOG_FIELDS, args, count) : record;
+}
+
+/* What the caller of a logger has added to a record. */
+
+static Outcome
+check_field(PyObject *name, PyObject *value)
+{
+    Text text;
+    TRY(read_text(name, &text));
+    if (PyUnicode_CheckExact(value))
+        return read_text(value, &text);
+    if (PyLong_CheckExact(value)) {
+        long long number;
+        TRY(read_signed(value, &number));
+        return number == PY_LLONG_MIN ? LEFT : DONE;
+    }
+    return PyFloat_CheckExact(value) || PyBool_Check(value) || value == Py_None ? DONE : LEFT;
+}
+
+static Outcome
+collect_fields(const State *state, PyObject *record, PyObject *fields)
+{
+    PyObject *name, *value;
+    TRY(find(record, state->message, &value));
+    if (value == NULL || !PyUnicode_CheckExact(value))
+        return LEFT;
+    TRY(find(record, state->given_fields, &value));
+    if (value != NULL)
+        return LEFT;
+    for (int i = 0; i < CAUSES; i++) {
+        TRY(find(record, state->causes[i], &value));
+        if (value != NULL && value != Py_None)
+            return LEFT;
+    }
+    Py_ssize_t own = PyList_Size(state->own_names), at = 0;
+    for (Py_ssize_t position = 0; PyDict_Next(record, &position, &name, &value); at++) {
+        if (at < own) {
+            if (name != PyList_GetItem(state->own_names, at))
+                return LEFT;
+            continue;
+        }
+        if (!PyUnicode_CheckExact(name)) /* the hash of another type could change what is walked through */
+            return LEFT;
+        int is_none_of_them = PySet_Contains(state->not_fields, name);
+        if (is_none_of_them < 0)
+            return FAILED;
+        if (is_none_of_them)
+            continue;
+        TRY(check_field(name, value));
+        if (PyDict_SetItem(fields, name, value) < 0)
+            return FAILED;
+    }
+    return at < own ? LEFT : DONE;
+}
+
+static Outcome
+read_fields(const State *state, PyObject *record, PyObject *fields)
+{
+    /* One of another type may answer otherwise than its `__dict__` says. */
+    if (state->plain_record == NULL || (PyObject *)Py_TYPE(record) != state->plain_record)
+        return LEFT;
+    PyObject *attributes = PyObject_GetAttrString(record, "__dict__");
+    if (attributes == NULL)
+        return FAILED;
+    Outcome outcome = PyDict_CheckExact(attributes) ? collect_fields(state, attributes, fields) : LEFT;
+    Py_DECREF(attributes);
+    return outcome;
+}
+
+static PyObject *
+own_fields(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *fields = PyDict_New();
+    if (fields == NULL)
+        return NULL;
+    Outcome outcome = count == 1 ? read_fields(state_of(module), args[0], fields) : LEFT;
+    if (outcome == DONE)
+        return fields;
+    Py_DECREF(fields);
+    return outcome == LEFT ? leave(state_of(module), OWN_FIELDS, args, count) : NULL;
+}
+
+static PyObject *
+is_simple(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 1 || !PyDict_CheckExact(args[0]))
+        return leave(state_of(module), IS_SIMPLE, args, count);
+    PyObject *name, *value;
+    for (Py_ssize_t position = 0; PyDict_Next(args[0], &position, &name, &value);) {
+        int is_named = PyUnicode_CheckExact(name) && PyUnicode_GetLength(name) > 0;
+        if (!is_named || !(PyUnicode_CheckExact(value) || PyLong_CheckExact(value) ||
+                           PyFloat_CheckExact(value) || PyBool_Check(value)))
+            Py_RETURN_FALSE;
+    }
+    Py_RETURN_TRUE;
+}
+
+/* The ids that come with a request, and those that its response bears. */
+
+#define OURS 3
+static const char *const our_headers[OURS] = {"x-correlation-id", "x-trace-id", "traceresponse"};
+
+static Outcome
+read_hex(const char *digits, int count, unsigned long long *number)
+{
+    *number = 0;
+    for (int i = 0; i < count; i++) {
+        char digit = digits[i];
+        if (digit >= '0' && digit <= '9')
+            *number = *number << 4 | (digit - '0');
+        else if (digit >= 'a' && digit <= 'f')
+            *number = *number << 4 | (digit - 'a' + 10);
+        else
+            return LEFT;
+    }
+    return DONE;
+}
+
+/* Read `traceparent` as it nearly always is: https://www.w3.org/TR/trace-context/#traceparent-header. */
+static Outcome
+read_traceparent(PyObject *headers, char *trace_id, unsigned long long *span_id, unsigned long long *flags)
+{
+    Text text;
+    unsigned long long high, low;
+    if (!PyList_CheckExact(headers) || PyList_Size(headers) != 1)
+        return LEFT;
+    TRY(read_ascii(PyList_GetItem(headers, 0), &text));
+    const char *at = text.bytes;
+    if (text.length != 55 || memcmp(at, "00-", 3) != 0 || at[35] != '-' || at[52] != '-')
+        return LEFT;
+    TRY(read_hex(at + 3, 16, &high));
+    TRY(read_hex(at + 19, 16, &low));
+    TRY(read_hex(at + 36, 16, span_id));
+    TRY(read_hex(at + 53, 2, flags));
+    memcpy(trace_id, at + 3, 32);
+    trace_id[32] = 0;
+    return (high || low) && *span_id ? DONE : LEFT;
+}
+
+static PyObject *
+parse_traceparent(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    char trace_id[33];
+    unsigned long long span_id, flags;
+    if (count != 1 || read_traceparent(args[0], trace_id, &span_id, &flags) != DONE)
+        return leave(state_of(module), PARSE_TRACEPARENT, args, count);
+    return Py_BuildValue("NKK", PyLong_FromString(trace_id, NULL, 16), span_id, flags);
+}
+
+/* See that an application's header, as it nearly always is, has none of our names. */
+static Outcome
+read_header(PyObject *header)
+{
+    if (!PyTuple_CheckExact(header) || PyTuple_Size(header) != 2)
+        return LEFT;
+    PyObject *name = PyTuple_GetItem(header, 0);
+    if (!PyBytes_CheckExact(name))
+        return LEFT;
+    Py_ssize_t length = PyBytes_Size(name);
+    for (int i = 0; i < OURS; i++)
+        if (length == (Py_ssize_t)strlen(our_headers[i])) /* whatever it is called, it is rare */
+            return LEFT;
+    return DONE;
+}
+
+static Outcome
+read_headers(PyObject *given)
+{
+    if (!PyList_CheckExact(given))
+        return LEFT;
+    for (Py_ssize_t i = 0; i < PyList_Size(given); i++)
+        TRY(read_header(PyList_GetItem(given, i)));
+    return DONE;
+}
+
+typedef struct {
+    unsigned long long high, low, span, flags;
+} Ids;
+
+static Outcome
+read_ids(const State *state, PyObject *object, Ids *ids)
+{
+    if (!PyTuple_CheckExact(object) || PyTuple_Size(object) != 3)
+        return LEFT;
+    PyObject *flags = PyTuple_GetItem(object, 2);
+    TRY(read_trace_id(state, PyTuple_GetItem(object, 0), &ids->high, &ids->low));
+    TRY(read_unsigned(PyTuple_GetItem(object, 1), &ids->span));
+    TRY(read_flags(flags, 0xff, &ids->flags));
+    return DONE;
+}
+
+static PyObject *
+response_headers(const Ids *ids, const Text *carried)
+{
+    char text[] = "00-00000000000000000000000000000000-0000000000000000-00";
+    put_hex(text + 3, ids->high, 16);
+    put_hex(text + 19, ids->low, 16);
+    put_hex(text + 36, ids->span, 16);
+    put_hex(text + 53, ids->flags, 2);
+    Text trace = {text + 3, 32};
+    const Text *identifier = carried->length ? carried : &trace;
+    return Py_BuildValue("[(yy#)(yy#)(yy#)]", our_headers[0], identifier->bytes, identifier->length,
+                         our_headers[1], trace.bytes, trace.length, our_headers[2], text,
+                         (Py_ssize_t)sizeof text - 1);
+}
+
+static PyObject *
+id_headers(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    Ids ids;
+    Text carried;
+    if (count == 3 && read_headers(args[0]) == DONE && read_ids(state_of(module), args[1], &ids) == DONE &&
+        read_ascii(args[2], &carried) == DONE)
+        return response_headers(&ids, &carried);
+    PyErr_Clear();
+    return leave(state_of(module), ID_HEADERS, args, count);
+}
+
+/* The module. */
+
+static void
+keep(PyObject **at, PyObject *object)
+{
+    PyObject *former = *at;
+    *at = Py_NewRef(object);
+    Py_XDECREF(former);
+}
+
+static PyObject *
+leave_to(PyObject *module, PyObject *args)
+{
+    const char *name;
+    PyObject *python, *own_names = NULL, *not_fields = NULL, *plain_record = NULL;
+    State *state = state_of(module);
+    if (!PyArg_ParseTuple(args, "sO|O!O!O!", &name, &python, &PyList_Type, &own_names, &PyFrozenSet_Type,
+                          &not_fields, &PyType_Type, &plain_record))
+        return NULL;
+    if (plain_record != NULL) {
+        keep(&state->own_names, own_names);
+        keep(&state->not_fields, not_fields);
+        keep(&state->plain_record, plain_record);
+    }
+    for (int twin = 0; twin < TWINS; twin++)
+        if (strcmp(name, twin_names[twin]) == 0)
+            keep(&state->in_python[twin], python);
+    Py_RETURN_NONE;
+}
+
+#define TWIN(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
+
+static PyMethodDef functions[] = {
+    {"leave_to", leave_to, METH_VARARGS, "Say which function does what its twin leaves, and what it knows."},
+    TWIN(json_line), TWIN(encode_log_fields), TWIN(own_fields), TWIN(is_simple), TWIN(parse_traceparent),
+    TWIN(id_headers), {NULL, NULL, 0, NULL},
+};
+
+static int
+know(PyObject *module)
+{
+    State *state = state_of(module);
+    for (int i = 0; i < STANDARD; i++)
+        if ((state->standard[i] = PyUnicode_InternFromString(standard_names[i])) == NULL)
+            return -1;
+    for (int i = 0; i < CAUSES; i++)
+        if ((state->causes[i] = PyUnicode_InternFromString(cause_names[i])) == NULL)
+            return -1;
+    state->message = PyUnicode_InternFromString("msg");
+    state->given_fields = PyUnicode_InternFromString("_tercet_fields");
+    state->half = PyLong_FromLong(64);
+    return state->message == NULL || state->given_fields == NULL || state->half == NULL ? -1 : 0;
+}
+
+static int
+traverse(PyObject *module, visitproc visit, void *arg)
+{
+    PyObject **objects = PyModule_GetState(module);
+    for (size_t i = 0; objects != NULL && i < OBJECTS; i++)
+        Py_VISIT(objects[i]);
+    return 0;
+}
+
+static int
+clear(PyObject *module)
+{
+    PyObject **objects = PyModule_GetState(module);
+    for (size_t i = 0; objects != NULL && i < OBJECTS; i++)
+        Py_CLEAR(objects[i]);
+    return 0;
+}
+
+static void
+forget(void *module)
+{
+    clear(module);
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, know}, {0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "twins", "Parts of the request path in C.", sizeof(State), functions, slots,
+    traverse, clear, forget,
+};
+
+PyMODINIT_FUNC
+PyInit_twins(void)
+{
+    return PyModuleDef_Init(&definition);
+}
