@@ -763,6 +763,22 @@ parse_traceparent(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return Py_BuildValue("NKK", PyLong_FromString(trace_id, NULL, 16), span_id, flags);
 }
 
+/* Compare as HTTP does, letters of either case alike; not as a locale may have it. */
+static int
+is_called(PyObject *name, const char *lower)
+{
+    Py_ssize_t length = PyBytes_Size(name);
+    const char *letters = PyBytes_AsString(name);
+    if (length != (Py_ssize_t)strlen(lower))
+        return 0;
+    for (Py_ssize_t i = 0; i < length; i++) {
+        char letter = letters[i] >= 'A' && letters[i] <= 'Z' ? letters[i] + ('a' - 'A') : letters[i];
+        if (letter != lower[i])
+            return 0;
+    }
+    return 1;
+}
+
 /* See that an application's header, as it nearly always is, has none of our names. */
 static Outcome
 read_header(PyObject *header)
@@ -772,9 +788,8 @@ read_header(PyObject *header)
     PyObject *name = PyTuple_GetItem(header, 0);
     if (!PyBytes_CheckExact(name))
         return LEFT;
-    Py_ssize_t length = PyBytes_Size(name);
     for (int i = 0; i < OURS; i++)
-        if (length == (Py_ssize_t)strlen(our_headers[i])) /* whatever it is called, it is rare */
+        if (is_called(name, our_headers[i]))
             return LEFT;
     return DONE;
 }

@@ -161,7 +161,9 @@ def test_the_callers_ids_are_the_same(headers):
     same("parse_traceparent", headers)
 
 
-NAMES = st.binary(max_size=16) | st.sampled_from([b"x-trace-id", b"X-Correlation-ID", b"etag"])
+NAMES = st.binary(max_size=16) | st.sampled_from(
+    [b"x-trace-id", b"X-Correlation-ID", b"TraceResponse", b"set-cookie"]
+)
 
 
 @given(
