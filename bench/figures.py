@@ -51,8 +51,15 @@ def delivered(samples: list[Sample], variant: Variant) -> dict[str, float]:
 
 
 def unsampled(growth: dict[str, Samples]) -> float | None:
-    """Return an unsampled request's tax as a share of a sampled one's."""
-    return over(tax(growth.get("unsampled", {}), TERCET.key), tax(growth.get("sampled", {}), TERCET.key))
+    """Return an unsampled request's tax as a share of a sampled one's.
+
+    Bare costs the same for both, so it is taken from the samples of both: a machine that is slower for one
+    of the two loads would be taken for its tax.
+    """
+    loads = [growth.get(load, {}) for load in ("unsampled", "sampled")]
+    bare = cost({BARE.key: [sample for load in loads for sample in load.get(BARE.key, [])]}, BARE.key)
+    of_unsampled, of_sampled = (minus(cost(load, TERCET.key), bare) for load in loads)
+    return over(of_unsampled, of_sampled)
 
 
 def step_ratio(steps: dict[str, dict[str, float]], kind: str, way: str) -> float | None:

@@ -3,7 +3,7 @@
 import pytest
 from bench import figures, pages, table
 from bench.bars import Bar, bars
-from bench_results import filled, results
+from bench_results import costing, filled, results
 
 
 def verdicts(found):
@@ -104,6 +104,14 @@ def test_a_part_alone_makes_a_page():
         "## What it must reach",
         "## (d) Exporter",
     ]
+
+
+def test_a_machine_that_slows_down_is_no_tax_on_one_load():
+    """Bare costs the same for sampled requests and for others, so both have the same one."""
+    found = results()["e"]
+    found["unsampled"]["bare"] = costing(90)[:1]
+    found["sampled"]["bare"] = costing(110)[:1]
+    assert figures.unsampled(found) == 8 / 20
 
 
 def test_readme_is_written_between_its_markers_only():
