@@ -3,12 +3,18 @@
 import doctest
 import json
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 
 from tercet.fast import stand_in
+
+HAS_COMPILER = shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]) is not None
+HAS_HEADERS = (Path(sysconfig.get_path("include")) / "Python.h").exists()
 
 SCRIPT = """
 import logging, sys
@@ -19,6 +25,13 @@ from tercet.fast import stand_in
 setup_observability("shop")
 logging.getLogger("shop").warning("said", extra={"compiled": stand_in.is_compiled(), "äöü": 1.5})
 """
+
+
+@pytest.mark.skipif(not (HAS_COMPILER and HAS_HEADERS), reason="Nothing can be compiled here.")
+@pytest.mark.skipif(bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="It has no stable ABI yet.")
+def test_what_can_be_compiled_is():
+    """A mistake in it is not mistaken for a machine without a compiler."""
+    assert stand_in.is_compiled()
 
 
 @pytest.mark.parametrize(("way", "is_compiled"), [("python", False), ("c", stand_in.is_compiled())])
