@@ -21,16 +21,13 @@ _COMMANDS: dict[str, ModuleType] = {
 _EXIT_CODES = "Exit codes: 0 done, 1 it failed, 2 the words or settings cannot be used, 130 interrupted."
 
 
-def _make() -> str:
-    return "compiled" if is_compiled() else "nothing of it compiled"
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Make the parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="tercet", description="Traces, metrics and logs that belong together.", epilog=_EXIT_CODES
     )
-    parser.add_argument("--version", action="version", version=f"tercet {VERSION} ({_make()})")
+    make = "compiled" if is_compiled() else "nothing of it compiled"
+    parser.add_argument("--version", action="version", version=f"tercet {VERSION} ({make})")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command in _COMMANDS.items():
         sub = commands.add_parser(name, help=command.HELP, description=command.HELP, epilog=_EXIT_CODES)
