@@ -15,7 +15,7 @@ from opentelemetry.trace import (
 )
 
 from tercet.emit.correlation import ids_of, with_span
-from tercet.emit.logs import own_fields
+from tercet.emit.records import own_fields
 
 IDS = SpanContext(0xA1, 0xB2, True, TraceFlags(1), TraceState([("a", "b")]))
 

@@ -10,13 +10,12 @@ import logging
 import os
 import sys
 import threading
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import TextIOWrapper
 from time import monotonic, time_ns
-from typing import Any, Protocol, TextIO, runtime_checkable
+from typing import Protocol, TextIO, runtime_checkable
 
 from opentelemetry._logs import Logger, LoggerProvider, SeverityNumber
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
@@ -24,10 +23,8 @@ from opentelemetry.trace import SpanContext
 
 from tercet.emit.asgi import EXCLUDED
 from tercet.emit.correlation import carried_id, ids_of
-from tercet.emit.http import error_type
-from tercet.fast.stand_in import has_twin
+from tercet.emit.records import TAKEN, Fields, message_of, own_fields
 
-Fields = dict[str, Any]
 #: From what stands on every line, and the fields of one record, to its line.
 Render = Callable[[Fields, Fields], str]
 Severity = tuple[str, SeverityNumber]
@@ -46,26 +43,9 @@ STANDARD = (
     "correlation_id",
 )
 _STANDARD_KEYS = frozenset(STANDARD)
-#: What each record says itself, so that structlog's processors need not.
-SAID_BY_RECORDS = ("timestamp", "level", "logger")
-#: The attribute of a record that holds fields whose names a record has for itself.
-FIELDS = "_tercet_fields"
-_TAKEN = "_tercet_taken"  # whether a line was written for this record; absent on records not taken yet
 # Who sends telemetry must not be telemetry: these would feed themselves.
 _EXPORTERS = ("opentelemetry.", "tercet.export.", "urllib3.", "requests.", "grpc.", "hpack.", "hyperframe.")
 _ACCESS_LOGGERS = frozenset({"uvicorn.access", "hypercorn.access", "gunicorn.access"})
-# What the machinery of logging, uvicorn, structlog and contrib put on a record, and nobody wants to read.
-_NOT_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
-    "message", "asctime", "taskName", "color_message", "_logger", "_name", "_record", "_from_structlog",
-    FIELDS, _TAKEN, "otelTraceID", "otelSpanID", "otelTraceSampled", "otelServiceName",
-}  # fmt: skip
-#: What stands first in the state of each record that `logging` made, before what the caller added.
-_OWN_NAMES = list(vars(logging.makeLogRecord({})))
-_OWN = len(_OWN_NAMES)
-_DEEPEST, _MOST = 6, 1_000
-_ELLIPSIS = "…"
-_BIGGEST = 2**63 - 1  # whole number that OTLP has
-_UNSHOWABLE = "<{} that cannot be shown>"
 _SEVERITIES = {
     logging.CRITICAL: ("FATAL", SeverityNumber.FATAL),
     logging.ERROR: ("ERROR", SeverityNumber.ERROR),
@@ -163,9 +143,9 @@ class LogStream:
     def take(self, record: logging.LogRecord) -> None:
         """Send one record on, once; never raise, and never take in what sending it logs itself."""
         state = vars(record)
-        if _TAKEN in state:
+        if TAKEN in state:
             return
-        state[_TAKEN] = self.writes_lines
+        state[TAKEN] = self.writes_lines
         if getattr(self._busy, "with_a_record", False):
             self._put_aside(record)
             return
@@ -309,107 +289,6 @@ def _behind(stream: TextIO | None) -> TextIO | None:
     return sys.__stdout__ if isinstance(getattr(stream, "logger", None), logging.Logger) else stream
 
 
-def message_of(record: logging.LogRecord) -> str:
-    """Return the message with its arguments, or both side by side where they do not fit together.
-
-    >>> message_of(logging.makeLogRecord({"msg": "%d items", "args": ("three",)}))
-    "%d items ('three',)"
-    """
-    said = record.msg
-    if type(said) is str and not record.args and said.isascii():
-        return said
-    if isinstance(said, dict) and "event" in said:  # structlog's wrap_for_formatter
-        return _text(said["event"])
-    try:
-        return _sayable(record.getMessage())
-    except Exception:
-        return f"{_text(record.msg)} {_text(record.args)}"
-
-
-@has_twin(_OWN_NAMES, _NOT_FIELDS, logging.LogRecord)
-def own_fields(record: logging.LogRecord) -> Fields:
-    """Collect what the caller added to a record, and the exception it carries, as plain data."""
-    state = vars(record)
-    # Looked at one by one, the two dozen of each record's own cost more than all the rest here.
-    names = list(state)
-    added = names[_OWN:] if names[:_OWN] == _OWN_NAMES else names
-    own = {_text(name): plain(state[name]) for name in added if name not in _NOT_FIELDS}
-    if FIELDS in state:
-        own |= {_text(key): plain(value) for key, value in state[FIELDS].items()}
-    if type(record.msg) is not str and isinstance(record.msg, dict) and "event" in record.msg:
-        said = record.msg.items()
-        own |= {_text(key): plain(item) for key, item in said if key not in ("event", *SAID_BY_RECORDS)}
-    if record.exc_info and record.exc_info[1] is not None:
-        own |= exception_fields(record.exc_info[1])
-    elif record.exc_text:
-        own["exception.stacktrace"] = _text(record.exc_text)
-    if record.stack_info:
-        own["stack"] = _text(record.stack_info)
-    return own
-
-
-def exception_fields(error: BaseException) -> Fields:
-    """Describe an exception under the names of the semantic conventions."""
-    return {
-        "exception.type": error_type(error),
-        "exception.message": _text(error),
-        "exception.stacktrace": _sayable("".join(traceback.format_exception(error))),
-    }
-
-
-def plain(value: Any) -> Any:
-    """Turn any value into what both JSON and OTLP can say; what they cannot say becomes text.
-
-    A value may hold others six deep, shown as an ellipsis beyond, and a thousand in all.
-
-    >>> plain({"when": {1, 2}.__class__, 3: (True, None)})
-    {'when': "<class 'set'>", '3': [True, None]}
-    """
-    kind = type(value)
-    # Nearly all there is; the rest is asked one question after the other.
-    if (kind is str and value.isascii()) or (kind is int and -_BIGGEST <= value <= _BIGGEST):
-        return value
-    return _plain(value, _DEEPEST, iter(range(_MOST)))
-
-
-def _plain(value: Any, depth: int, budget: Iterator[int]) -> Any:
-    if isinstance(value, str):
-        return _sayable(value)
-    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) <= _BIGGEST):
-        return value
-    try:
-        if depth and isinstance(value, Mapping):
-            items = _affordable(value.items(), budget)
-            return {_text(key): _plain(item, depth - 1, budget) for key, item in items}
-        if depth and isinstance(value, list | tuple | set | frozenset):
-            return [_plain(item, depth - 1, budget) for item in _affordable(value, budget)]
-    except Exception:
-        return _UNSHOWABLE.format(type(value).__qualname__)
-    return _text(value) if depth else _ELLIPSIS
-
-
-def _affordable(items: Iterable[Any], budget: Iterator[int]) -> Iterator[Any]:
-    """Walk through the items while the budget of the whole value lasts."""
-    for item in items:
-        if next(budget, None) is None:
-            return
-        yield item
-
-
-def _text(value: object) -> str:
-    if type(value) is str and value.isascii():
-        return value
-    try:
-        return _sayable(str(value))
-    except Exception:
-        return _UNSHOWABLE.format(type(value).__qualname__)
-
-
-def _sayable(text: str) -> str:
-    """Escape lone surrogates, such as those of undecodable file names, which UTF-8 cannot say."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
 def _renamed(own: Fields, standard: Fields) -> Fields:
     """Keep a caller's field that bears a standard name under a name of its own, unless it says the same."""
     return {
@@ -474,11 +353,11 @@ def _patch() -> None:
             admitted = _admitted(logger, record)
             if admitted is not None:
                 _stream_in_use.take(admitted)
-            vars(record).setdefault(_TAKEN, _stream_in_use.writes_lines)
+            vars(record).setdefault(TAKEN, _stream_in_use.writes_lines)
         call_handlers(logger, record)
 
     def unless_written(handler: logging.Handler, record: logging.LogRecord) -> bool | logging.LogRecord:
-        if vars(record).get(_TAKEN) and _writes_to_console(handler):
+        if vars(record).get(TAKEN) and _writes_to_console(handler):
             return False
         return handle(handler, record)
 

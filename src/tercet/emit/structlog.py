@@ -12,7 +12,8 @@ from typing import Any
 
 import wrapt
 
-from tercet.emit.logs import FIELDS, SAID_BY_RECORDS, steady_logger
+from tercet.emit.logs import steady_logger
+from tercet.emit.records import FIELDS, SAID_BY_RECORDS
 
 _LEVELS = {"warn": logging.WARNING, "exception": logging.ERROR, "fatal": logging.CRITICAL}
 _installed = False

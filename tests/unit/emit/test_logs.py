@@ -31,7 +31,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.sdk.resources import Resource
 from uvicorn.config import LOGGING_CONFIG
 
-from tercet.emit import asgi, logs
+from tercet.emit import asgi, logs, records
 from tercet.emit.correlation import with_correlation_id
 from tercet.emit.logs import LogStream, access_logger
 from tercet.export.processors import BatchedLogs
@@ -190,7 +190,7 @@ def test_any_text_is_one_line_of_json(message, extra):
     LogStream(service="shop", render=json_line, provider=None, stream=out).take(record)
     (line,) = out.getvalue().splitlines()
     read = json.loads(line, parse_constant=pytest.fail)
-    assert own(read).keys() == {logs._text(key) for key in extra}
+    assert own(read).keys() == {records._text(key) for key in extra}
 
 
 def test_an_event_that_structlog_wrapped_for_a_formatter_is_said(logger, lines):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tercet.emit import exchange, logs, tracecontext
+from tercet.emit import exchange, logs, records, tracecontext
 from tercet.export import attributes, encode, text
 from tercet.fast import stand_in
 
@@ -183,15 +183,15 @@ def test_each_interpreter_has_its_own(monkeypatch):
     """As those of mod_wsgi, in one process: what one leaves to Python, none of the others answers."""
     interpreters = pytest.importorskip("_xxsubinterpreters", reason="Later Pythons call it otherwise.")
     other = interpreters.create(isolated=False)
-    interpreters.run_string(other, "import tercet.emit.logs")
-    monkeypatch.setattr(logs, "plain", lambda value: "from here")
-    assert logs.own_fields(logging.makeLogRecord({"msg": "paid", "mine": [1]})) == {"mine": "from here"}
+    interpreters.run_string(other, "import tercet.emit.records")
+    monkeypatch.setattr(records, "plain", lambda value: "from here")
+    assert records.own_fields(logging.makeLogRecord({"msg": "paid", "mine": [1]})) == {"mine": "from here"}
     interpreters.destroy(other)
 
 
 def test_each_is_in_use():
     """Where a twin is there, it stands in."""
-    users = (exchange.id_headers, logs.own_fields, tracecontext.parse_traceparent)
+    users = (exchange.id_headers, records.own_fields, tracecontext.parse_traceparent)
     users += (attributes.is_simple, encode.encode_log_fields, text.json_line)
     assert {user.__name__ for user in users} == set(stand_in.in_python)
     assert all(user is getattr(stand_in.twins, user.__name__) for user in users)
