@@ -2,6 +2,7 @@
 
 import logging
 import random
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
@@ -11,13 +12,13 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_conte
 
 from tercet.declare.metric import DURATION_BUCKETS, HTTP_SERVER_ACTIVE, HTTP_SERVER_DURATION
 from tercet.emit.exchange import (
+    CLAIMS,
     OWNER,
     App,
     Exchange,
     Receive,
     Scope,
     Send,
-    claim,
     disclaim,
     tell_of_trouble,
 )
@@ -33,21 +34,15 @@ def is_excluded(context: Context | None = None) -> bool:
     return bool(get_value(EXCLUDED) if context is None else context.get(EXCLUDED))
 
 
-class Paths:
-    """Decide by path which requests are left out.
+def any_of(patterns: Iterable[str]) -> Callable[[str], object]:
+    """Return what says whether a path is one of these; a trailing `*` takes everything below.
 
-    >>> probes = Paths(("/health", "/internal/*"))
-    >>> "/health" in probes, "/internal/x" in probes, "/healthy" in probes
+    >>> is_probe = any_of(("/health", "/internal/*"))
+    >>> bool(is_probe("/health")), bool(is_probe("/internal/x")), bool(is_probe("/healthy"))
     (True, True, False)
     """
-
-    def __init__(self, patterns: Iterable[str]) -> None:
-        patterns = tuple(patterns)
-        self._whole = frozenset(pattern for pattern in patterns if not pattern.endswith("*"))
-        self._prefixes = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
-
-    def __contains__(self, path: str) -> bool:
-        return path in self._whole or (bool(self._prefixes) and path.startswith(self._prefixes))
+    written = [re.escape(pattern.removesuffix("*")) + ".*" * pattern.endswith("*") for pattern in patterns]
+    return re.compile("|".join(written) if written else "(?!)", re.DOTALL).fullmatch
 
 
 class AsgiEdge:
@@ -77,7 +72,7 @@ class AsgiEdge:
         registry: Registry = REGISTRY,
     ) -> None:
         meter = metrics.get_meter("tercet.asgi", meter_provider=meter_provider)
-        self.excluded_paths = Paths(excluded_paths)
+        self._is_excluded = any_of(excluded_paths)
         self.access_log = access_log
         self._begin = [begin] if begin is not None else []
         self._end = end
@@ -93,16 +88,13 @@ class AsgiEdge:
     def observe(self, app: App, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Run `app` for one request, and observe it."""
         # Not a coroutine itself: each one on the way costs the request whenever it waits for something.
-        claim(scope)
+        scope.update(CLAIMS)
         if self._begin:
             self._begin_to_serve()
-        if self._excludes(scope):
+        path, root = scope["path"], scope.get("root_path")
+        if self._is_excluded(path) or (root and self._is_excluded(path.removeprefix(root))):
             return _run_excluded(app, scope, receive, send)
         return self._run(app, scope, receive, send)
-
-    def _excludes(self, scope: Scope) -> bool:
-        path, root = scope["path"], scope.get("root_path")
-        return path in self.excluded_paths or bool(root and path.removeprefix(root) in self.excluded_paths)
 
     async def live(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Run an application's lifespan, and take note where the outermost one begins and ends."""

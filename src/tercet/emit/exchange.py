@@ -47,18 +47,13 @@ _BODY = "http.response.body"
 _LAST = frozenset({_BODY, "http.response.zerocopysend", "http.response.trailers", "http.response.pathsend"})
 #: The key under which the owner of a request stands in the ASGI scope; who finds it there stays out.
 OWNER = "tercet.exchange"
-# Put into the scope, these make FastAPI's and Starlette's own telemetry stay out as well.
-_CLAIMS = {"fastapi.telemetry": None, "starlette.opentelemetry": True, OWNER: None}
-
-
-def claim(scope: Scope) -> None:
-    """Own a request, so that whoever else observes requests stays out."""
-    scope.update(_CLAIMS)
+#: Put into the scope of a request, these own it: FastAPI's and Starlette's own telemetry stay out as well.
+CLAIMS = {"fastapi.telemetry": None, "starlette.opentelemetry": True, OWNER: None}
 
 
 def disclaim(scope: Scope) -> None:
     """Leave a scope as it came: it may be looked at again, or even used again."""
-    for key in _CLAIMS:
+    for key in CLAIMS:
         scope.pop(key, None)
 
 
@@ -162,7 +157,7 @@ class Exchange:
 
     def _start_span(self, headers: HeaderMap) -> tuple[Span, Context]:
         # Not the current context: servers start a request of a kept connection in that of an earlier one.
-        parent = propagate.extract(headers, Context(), _GETTER)
+        parent = propagate.get_global_textmap().extract(headers, Context(), _GETTER)
         method = "GET" if self.is_websocket else self._method
         attributes = ServerAttributes(self.scope, method, headers)
         span = self._with.tracer.start_span(
@@ -211,7 +206,12 @@ class Exchange:
             self.disconnected = True
             raise
         if kind in _LAST and self._completes(message, kind):
-            self._complete()
+            # Background work goes on after this, and is no part of the duration.
+            self._ended = perf_counter()
+            if (self.status or 0) < FAILURE:
+                self._finish(DISCONNECTED if self.disconnected else None)
+            else:  # The exception behind it may still be on its way here.
+                self._ended_at = time_ns()
 
     def _noticed(self, message: Message, kind: str) -> Message:
         """Take note of a message that starts a response, and write the ids into its headers."""
@@ -262,17 +262,6 @@ class Exchange:
             return not message.get("more_trailers", False)
         return kind == "http.response.pathsend" or not (message.get("more_body", False) or self._trailers)
 
-    def _complete(self) -> None:
-        """Record a response that has gone out, unless the exception behind it is still on its way here.
-
-        Background work goes on after this, and is no part of the duration.
-        """
-        self._ended = perf_counter()
-        if (self.status or 0) < FAILURE:
-            self._finish(DISCONNECTED if self.disconnected else None)
-        else:
-            self._ended_at = time_ns()
-
     def _fail(self, error: BaseException) -> None:
         if self.finished:
             self._log_late(error)
@@ -300,7 +289,10 @@ class Exchange:
             failure = str(self.status)
         # Foreign processors and readers may raise in each; then the others are recorded all the same.
         try:
-            self._measure(seconds, failure)
+            if not self.is_websocket:
+                self._with.active.step(self._active, -1)
+                series = (*self._active, self.route, self.status, failure)
+                self._with.duration.record(seconds, series, self._ids)
         except Exception as trouble:
             tell_of_trouble(trouble)
         if self._with.access_log is not None:
@@ -309,11 +301,6 @@ class Exchange:
             self._end_span(failure, error)
         except Exception as trouble:
             tell_of_trouble(trouble)
-
-    def _measure(self, seconds: float, failure: str | None) -> None:
-        if not self.is_websocket:
-            self._with.active.step(self._active, -1)
-            self._with.duration.record(seconds, (*self._active, self.route, self.status, failure), self._ids)
 
     def outcome(self, failure: str | None) -> dict[str, str | int]:
         """Say what is known when it is complete: route, status and kind of failure, by attribute."""

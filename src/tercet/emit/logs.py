@@ -22,12 +22,13 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_cu
 from opentelemetry.trace import SpanContext
 
 from tercet.emit.asgi import EXCLUDED
-from tercet.emit.correlation import carried_id, ids_of
-from tercet.emit.records import TAKEN, Fields, message_of, own_fields
+from tercet.emit.correlation import carried_id, hex_ids, ids_of
+from tercet.emit.records import TAKEN, Fields, said_by
 
 #: From what stands on every line, and the fields of one record, to its line.
 Render = Callable[[Fields, Fields], str]
-Severity = tuple[str, SeverityNumber]
+#: As OTLP has it: a number and a text.
+Severity = tuple[int, str]
 #: Sends a record to the collector: when it was made, how severe, its message, fields, ids and context.
 Take = Callable[[int, Severity, str, Fields, SpanContext, Context], None]
 
@@ -47,11 +48,11 @@ _STANDARD_KEYS = frozenset(STANDARD)
 _EXPORTERS = ("opentelemetry.", "tercet.export.", "urllib3.", "requests.", "grpc.", "hpack.", "hyperframe.")
 _ACCESS_LOGGERS = frozenset({"uvicorn.access", "hypercorn.access", "gunicorn.access"})
 _SEVERITIES = {
-    logging.CRITICAL: ("FATAL", SeverityNumber.FATAL),
-    logging.ERROR: ("ERROR", SeverityNumber.ERROR),
-    logging.WARNING: ("WARN", SeverityNumber.WARN),
-    logging.INFO: ("INFO", SeverityNumber.INFO),
-    logging.DEBUG: ("DEBUG", SeverityNumber.DEBUG),
+    logging.CRITICAL: (SeverityNumber.FATAL.value, "FATAL"),
+    logging.ERROR: (SeverityNumber.ERROR.value, "ERROR"),
+    logging.WARNING: (SeverityNumber.WARN.value, "WARN"),
+    logging.INFO: (SeverityNumber.INFO.value, "INFO"),
+    logging.DEBUG: (SeverityNumber.DEBUG.value, "DEBUG"),
 }
 _MOST_LOGGERS = 1_000
 # Records that may wait for their own thread to be done with another one.
@@ -83,13 +84,13 @@ def _by_the_api(logger: Logger) -> Take:
     def take(
         created: int, severity: Severity, message: str, fields: Fields, _ids: SpanContext, context: Context
     ) -> None:
-        text, number = severity
+        number, text = severity
         logger.emit(
             timestamp=created,
             observed_timestamp=time_ns(),
             context=context,
             severity_text=text,
-            severity_number=number,
+            severity_number=SeverityNumber(number),
             body=message,
             attributes=fields,
         )
@@ -219,7 +220,8 @@ class LogStream:
         if (record.levelno < self._floor or context.get(EXCLUDED)) and self._refuses(record):
             return
         # Not yet busy: this runs `__str__` of what the caller gave, which may log itself.
-        message, own, ids = message_of(record), own_fields(record), ids_of(context)
+        message, own = said_by(record)
+        ids = ids_of(context)
         fields = self._standard(record, message, ids, context)
         if own and not _STANDARD_KEYS.isdisjoint(own):
             own = _renamed(own, fields)
@@ -254,7 +256,7 @@ class LogStream:
         self, record: logging.LogRecord, message: str, ids: SpanContext, context: Context
     ) -> Fields:
         trace_id, span_id, _, _, _, is_valid = ids
-        trace = f"{trace_id:032x}" if is_valid else ""
+        trace, span = hex_ids(trace_id, span_id) if is_valid else ("", "")
         return {
             "timestamp": record.created,
             "level": record.levelname,
@@ -262,7 +264,7 @@ class LogStream:
             "message": message,
             "service": self._service,
             "trace_id": trace,
-            "span_id": f"{span_id:016x}" if is_valid else "",
+            "span_id": span,
             "correlation_id": carried_id(context) or trace,
         }
 
@@ -301,7 +303,7 @@ def _renamed(own: Fields, standard: Fields) -> Fields:
 def _severity(level: int) -> Severity:
     """Find the severity of a level that somebody made: that of the next lower one there is."""
     lower = [known for known in _SEVERITIES if known <= level]
-    return _SEVERITIES[max(lower)] if lower else ("TRACE", SeverityNumber.TRACE)
+    return _SEVERITIES[max(lower)] if lower else (SeverityNumber.TRACE.value, "TRACE")
 
 
 class SteadyLogger(logging.Logger):
@@ -350,7 +352,7 @@ def _patch() -> None:
 
     def taken(logger: logging.Logger, record: logging.LogRecord) -> None:
         if _stream_in_use is not None:
-            admitted = _admitted(logger, record)
+            admitted = _admitted(logger, record) if _is_filtered(logger) else record
             if admitted is not None:
                 _stream_in_use.take(admitted)
             vars(record).setdefault(TAKEN, _stream_in_use.writes_lines)
@@ -370,8 +372,6 @@ def _admitted(logger: logging.Logger, record: logging.LogRecord) -> logging.LogR
 
     None when every one of those handlers refuses it.
     """
-    if not _is_filtered(logger):
-        return record
     consoles = [handler for handler in _handlers_of(logger) if _writes_to_console(handler)]
     if not any(handler.filters for handler in consoles):
         return record

@@ -48,6 +48,11 @@ def message_of(record: logging.LogRecord) -> str:
 
 
 @has_twin(_OWN_NAMES, _NOT_FIELDS, logging.LogRecord)
+def said_by(record: logging.LogRecord) -> tuple[str, Fields]:
+    """Return the message of a record, and what its caller added to it."""
+    return message_of(record), own_fields(record)
+
+
 def own_fields(record: logging.LogRecord) -> Fields:
     """Collect what the caller added to a record, and the exception it carries, as plain data."""
     state = vars(record)

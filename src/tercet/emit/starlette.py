@@ -59,19 +59,18 @@ def _hooked_application(name: str) -> Callable[[Any], Any]:
     def hook(original: Any) -> Any:
         @functools.wraps(original)
         async def call(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
-            edge = asgi.installed()
-            if edge is not None and OWNER not in scope:
-                inside = self.app if is_foreign else functools.partial(original, self)
-                if edge.owns(scope):
-                    await edge.observe(inside, scope, receive, send)
-                    return
-                if scope["type"] == "lifespan":
-                    await edge.live(functools.partial(original, self), scope, receive, send)
-                    return
-            elif edge is not None and is_foreign and scope["type"] != "lifespan":
-                await self.app(scope, receive, send)
+            if OWNER in scope:
+                skips = is_foreign and asgi.installed() is not None and scope["type"] != "lifespan"
+                await (self.app(scope, receive, send) if skips else original(self, scope, receive, send))
                 return
-            await original(self, scope, receive, send)
+            edge = asgi.installed()
+            if edge is not None and scope["type"] == "lifespan":
+                await edge.live(functools.partial(original, self), scope, receive, send)
+            elif edge is not None and edge.owns(scope):
+                inside = self.app if is_foreign else functools.partial(original, self)
+                await edge.observe(inside, scope, receive, send)
+            else:
+                await original(self, scope, receive, send)
 
         return call
 
@@ -91,7 +90,9 @@ def _hooked_route(original: Any) -> Any:
 
 
 def _note_route(exchange: Exchange, route: Any, scope: Scope) -> None:
-    root = str(scope.get("app_root_path", scope.get("root_path", ""))).rstrip("/")
+    root = scope["app_root_path"] if "app_root_path" in scope else scope.get("root_path", "")
+    if root:
+        root = str(root).rstrip("/")
     path = _path_template(route, scope)
     if path.endswith("/{path}") and hasattr(route, "routes"):  # a mount
         exchange.prefix += path.removesuffix("/{path}")

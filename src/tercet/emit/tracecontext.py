@@ -128,7 +128,8 @@ class TraceContextPropagator(TextMapPropagator):
         if parent is None:
             return context
         trace_id, span_id, flags = parent
-        state = _parse_tracestate(getter.get(carrier, "tracestate"))
+        members = getter.get(carrier, "tracestate")
+        state = _parse_tracestate(members) if members else DEFAULT_TRACE_STATE
         known_flags = _FLAGS[flags & _KNOWN_FLAGS]
         # They are valid, and the class would look at them once more.
         caller = tuple.__new__(SpanContext, (trace_id, span_id, True, known_flags, state, True))
@@ -178,8 +179,8 @@ def parse_traceparent(headers: list[str]) -> tuple[int, int, int] | None:
     return int(trace_id, 16), int(span_id, 16), int(flags, 16)
 
 
-def _parse_tracestate(headers: list[str] | None) -> TraceState:
-    if not headers or not all(isinstance(header, str) for header in headers):
+def _parse_tracestate(headers: list[str]) -> TraceState:
+    if not all(isinstance(header, str) for header in headers):
         return DEFAULT_TRACE_STATE
     return LevelTwoTraceState.from_header(headers)
 

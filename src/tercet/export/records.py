@@ -12,6 +12,7 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import Logger, LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk._logs._internal import LogRecordLimits, SynchronousMultiLogRecordProcessor
+from opentelemetry.sdk._logs._internal._logger_metrics import NoOpLoggerMetrics
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import SpanContext, get_current_span
 
@@ -72,7 +73,8 @@ class LeanLogger(Logger):
         """Send a record on its way; either a record, or what it consists of."""
         chain = self._multi_log_record_processor
         is_rare = record is not None or event_name or exception is not None or timestamp is None
-        if is_rare or chain.others or not self._is_enabled() or not self._needs_no_cleaning(attributes):
+        is_plain = not attributes or (len(attributes) <= self._room and is_simple(attributes))
+        if is_rare or chain.others or not self._is_enabled() or not is_plain:
             super().emit(
                 record,
                 timestamp=timestamp,
@@ -89,54 +91,51 @@ class LeanLogger(Logger):
         observed = time_ns() if observed_timestamp is None else observed_timestamp
         number: Any = 0 if severity_number is None else getattr(severity_number, "_value_", severity_number)
         ids = get_current_span(context).get_span_context()
-        self._put((timestamp, observed), ids, (number, severity_text), body, attributes)
+        self._put(timestamp, observed, ids, (number, severity_text), body, attributes)
 
     def take(  # noqa: PLR0917 - the log stream has it so: names cost as much as the rest
         self,
         created: int,
-        severity: tuple[str, SeverityNumber],
+        severity: tuple[int, str],
         message: str,
         fields: Mapping[str, Any],
         ids: SpanContext,
         context: Context,
     ) -> None:
         """Send on its way what a log stream knows of a record, whose values are plain data."""
-        text, number = severity
-        if self._multi_log_record_processor.others or not self._needs_no_cleaning(fields):
+        if self._multi_log_record_processor.others or len(fields) > self._room or not is_simple(fields):
+            number, text = severity
             self.emit(
                 timestamp=created,
                 observed_timestamp=time_ns(),
                 context=context,
                 severity_text=text,
-                severity_number=number,
+                severity_number=SeverityNumber(number),
                 body=message,
                 attributes=fields,
             )
-        elif self._is_enabled():
-            self._put((created, time_ns()), ids, (number._value_, text), message, fields)
+        elif self._logger_config.is_enabled:
+            self._put(created, time_ns(), ids, severity, message, fields)
 
-    def _put(
+    def _put(  # noqa: PLR0917 - as above
         self,
-        times: tuple[int | None, int | None],
+        created: int | None,
+        observed: int,
         ids: SpanContext,
         severity: tuple[int, str | None],
         body: Any,
         attributes: Mapping[str, Any] | None,
     ) -> None:
-        self._logger_metrics.emit_log()
         outlets = self._multi_log_record_processor.outlets
         if outlets:
             try:
-                encoded = encode_log_fields(*times, ids[:2], ids[3], severity, body, attributes)
+                encoded = encode_log_fields(created, observed, ids[:2], ids[3], severity, body, attributes)
             except Exception as error:  # A record can hold anything, and must not fail whoever logs.
                 for outlet in outlets:
                     outlet.outbox.refuse("encode_failed", error)
                 return
             for outlet in outlets:
-                outlet.outbox.put((self._resource, self._instrumentation_scope, encoded))
-
-    def _needs_no_cleaning(self, attributes: Mapping[str, Any] | None) -> bool:
-        return not attributes or (len(attributes) <= self._room and is_simple(attributes))
+                outlet.outbox.put((self._resource, self._instrumentation_scope, encoded), len(encoded))
 
 
 class LeanLoggerProvider(LoggerProvider):
@@ -152,7 +151,8 @@ class LeanLoggerProvider(LoggerProvider):
 
     def _get_logger_no_cache(self, *args: Any, **kwargs: Any) -> Logger:
         logger = super()._get_logger_no_cache(*args, **kwargs)
-        if type(logger) is Logger:
+        # With the SDK's internal metrics on, its own loggers stay.
+        if type(logger) is Logger and isinstance(logger._logger_metrics, NoOpLoggerMetrics):
             logger.__class__ = LeanLogger
             logger.adopt()  # type: ignore[attr-defined] # it has just become one
         return logger

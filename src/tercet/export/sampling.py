@@ -1,7 +1,6 @@
 """The parent-based samplers of the specification, asked without the objects that upstream makes to answer."""
 
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, StaticSampler, TraceIdRatioBased
-from opentelemetry.trace import SpanContext
 
 _LOW_64_BITS = TraceIdRatioBased.TRACE_ID_LIMIT
 _SAMPLED = 1
@@ -21,10 +20,10 @@ class ParentDecides(ParentBased):
         super().__init__(root)
         self._bound = root.bound if isinstance(root, TraceIdRatioBased) else _bound_of(root)
 
-    def decides(self, parent: SpanContext | None, trace_id: int) -> bool:
-        """Say whether a span is sampled: as its valid parent is, or by the trace id where there is none."""
-        if parent is not None:
-            return bool(parent.trace_flags & _SAMPLED)
+    def decides(self, flags: int | None, trace_id: int) -> bool:
+        """Say whether a span is sampled: as its parent's flags say, or by the trace id where it has none."""
+        if flags is not None:
+            return bool(flags & _SAMPLED)
         return trace_id & _LOW_64_BITS < self._bound
 
 

@@ -242,14 +242,16 @@ class LeanTracer(Tracer):
         if not self._tracer_config.is_enabled or type(parent) is not SpanContext:
             return super().start_span(name, context, kind, attributes, links, start_time)
         ids = self.id_generator
-        if parent.is_valid:
-            trace_id, state = parent.trace_id, parent.trace_state
-            random = parent.trace_flags & _RANDOM
+        # At once: each field by its name is a call.
+        trace_id, _, _, flags, state, is_valid = parent
+        told: int | None = flags
+        if is_valid:
+            random = flags & _RANDOM
         else:
-            parent, state = None, DEFAULT_TRACE_STATE
+            parent, told, state = None, None, DEFAULT_TRACE_STATE
             trace_id, random = ids.generate_trace_id(), ids.is_trace_id_random()
         if self._decides is not None:
-            sampled = recorded = self._decides(parent, trace_id)
+            sampled = recorded = self._decides(told, trace_id)
         else:
             result = self.sampler.should_sample(context, trace_id, name, kind, attributes, links)
             recorded = result.decision is not Decision.DROP

@@ -85,10 +85,12 @@ put_hex(char *to, unsigned long long number, int digits)
 
 /* What the module knows in one interpreter, which may be one of several in its process. */
 
-typedef enum { JSON_LINE, ENCODE_LOG_FIELDS, OWN_FIELDS, IS_SIMPLE, PARSE_TRACEPARENT, ID_HEADERS, TWINS } Twin;
+typedef enum {
+    JSON_LINE, ENCODE_LOG_FIELDS, SAID_BY, IS_SIMPLE, PARSE_TRACEPARENT, HEX_IDS, ID_HEADERS, TWINS
+} Twin;
 
 static const char *const twin_names[TWINS] = {
-    "json_line", "encode_log_fields", "own_fields", "is_simple", "parse_traceparent", "id_headers"
+    "json_line", "encode_log_fields", "said_by", "is_simple", "parse_traceparent", "hex_ids", "id_headers"
 };
 
 /* What stands on every line; the first is its time. */
@@ -105,9 +107,10 @@ static const char *const cause_names[CAUSES] = {"exc_info", "exc_text", "stack_i
 /* Objects alone, each NULL or owned. */
 typedef struct {
     PyObject *in_python[TWINS];                            /* what each twin leaves to */
-    PyObject *own_names, *not_fields, *plain_record;       /* what `own_fields` is told */
+    PyObject *own_names, *not_fields, *plain_record;       /* what `said_by` is told */
     PyObject *standard[STANDARD], *causes[CAUSES];         /* the names above, as keys */
-    PyObject *message, *given_fields, *half;               /* more keys, and the bits of half a trace id */
+    PyObject *message, *arguments, *given_fields;          /* more keys */
+    PyObject *half;                                        /* the bits of half a trace id */
 } State;
 
 #define OBJECTS (sizeof(State) / sizeof(PyObject *))
@@ -297,9 +300,14 @@ add_unescaped(Buffer *out, PyObject *object)
 static Outcome
 add_number(Buffer *out, long long number)
 {
-    char digits[24];
-    int length = PyOS_snprintf(digits, sizeof digits, "%lld", number);
-    return add(out, digits, length);
+    char digits[24], *last = digits + sizeof digits, *to = last;
+    unsigned long long rest = number < 0 ? 0 - (unsigned long long)number : (unsigned long long)number;
+    do
+        *--to = '0' + (char)(rest % 10);
+    while (rest /= 10);
+    if (number < 0)
+        *--to = '-';
+    return add(out, to, last - to);
 }
 
 static Outcome
@@ -616,7 +624,7 @@ encode_log_fields(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return outcome == LEFT ? leave(state_of(module), ENCODE_LOG_FIELDS, args, count) : record;
 }
 
-/* What the caller of a logger has added to a record. */
+/* The message of a record, and what the caller of a logger has added to it. */
 
 static Outcome
 check_field(PyObject *name, PyObject *value)
@@ -633,13 +641,24 @@ check_field(PyObject *name, PyObject *value)
     return PyFloat_CheckExact(value) || PyBool_Check(value) || value == Py_None ? DONE : LEFT;
 }
 
+/* Find a message that is said as it is. */
+static Outcome
+find_message(const State *state, PyObject *record, PyObject **message)
+{
+    Text text;
+    PyObject *arguments;
+    TRY(find(record, state->message, message));
+    TRY(read_text(*message, &text));
+    TRY(find(record, state->arguments, &arguments));
+    int is_none = arguments == Py_None || (arguments != NULL && PyTuple_CheckExact(arguments) &&
+                                           PyTuple_Size(arguments) == 0);
+    return is_none ? DONE : LEFT;
+}
+
 static Outcome
 collect_fields(const State *state, PyObject *record, PyObject *fields)
 {
     PyObject *name, *value;
-    TRY(find(record, state->message, &value));
-    if (value == NULL || !PyUnicode_CheckExact(value))
-        return LEFT;
     TRY(find(record, state->given_fields, &value));
     if (value != NULL)
         return LEFT;
@@ -670,7 +689,7 @@ collect_fields(const State *state, PyObject *record, PyObject *fields)
 }
 
 static Outcome
-read_fields(const State *state, PyObject *record, PyObject *fields)
+read_record(const State *state, PyObject *record, PyObject *fields, PyObject **message)
 {
     /* One of another type may answer otherwise than its `__dict__` says. */
     if (state->plain_record == NULL || (PyObject *)Py_TYPE(record) != state->plain_record)
@@ -678,22 +697,41 @@ read_fields(const State *state, PyObject *record, PyObject *fields)
     PyObject *attributes = PyObject_GetAttrString(record, "__dict__");
     if (attributes == NULL)
         return FAILED;
-    Outcome outcome = PyDict_CheckExact(attributes) ? collect_fields(state, attributes, fields) : LEFT;
+    Outcome outcome = PyDict_CheckExact(attributes) ? find_message(state, attributes, message) : LEFT;
+    if (outcome == DONE)
+        outcome = collect_fields(state, attributes, fields);
+    if (outcome == DONE)
+        Py_INCREF(*message);
     Py_DECREF(attributes);
     return outcome;
 }
 
+/* Make a tuple of what is given away to it. */
 static PyObject *
-own_fields(PyObject *module, PyObject *const *args, Py_ssize_t count)
+pair(PyObject *first, PyObject *second)
 {
-    PyObject *fields = PyDict_New();
+    PyObject *both = first != NULL && second != NULL ? PyTuple_New(2) : NULL;
+    if (both == NULL) {
+        Py_XDECREF(first);
+        Py_XDECREF(second);
+        return NULL;
+    }
+    PyTuple_SetItem(both, 0, first);
+    PyTuple_SetItem(both, 1, second);
+    return both;
+}
+
+static PyObject *
+said_by(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *message, *fields = PyDict_New();
     if (fields == NULL)
         return NULL;
-    Outcome outcome = count == 1 ? read_fields(state_of(module), args[0], fields) : LEFT;
+    Outcome outcome = count == 1 ? read_record(state_of(module), args[0], fields, &message) : LEFT;
     if (outcome == DONE)
-        return fields;
+        return pair(message, fields);
     Py_DECREF(fields);
-    return outcome == LEFT ? leave(state_of(module), OWN_FIELDS, args, count) : NULL;
+    return outcome == LEFT ? leave(state_of(module), SAID_BY, args, count) : NULL;
 }
 
 static PyObject *
@@ -821,6 +859,28 @@ read_ids(const State *state, PyObject *object, Ids *ids)
 }
 
 static PyObject *
+hex_ids(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    unsigned long long high, low, span;
+    char text[48];
+    if (count != 2 || read_trace_id(state_of(module), args[0], &high, &low) != DONE ||
+        read_unsigned(args[1], &span) != DONE) {
+        PyErr_Clear();
+        return leave(state_of(module), HEX_IDS, args, count);
+    }
+    put_hex(text, high, 16);
+    put_hex(text + 16, low, 16);
+    put_hex(text + 32, span, 16);
+    return pair(PyUnicode_FromStringAndSize(text, 32), PyUnicode_FromStringAndSize(text + 32, 16));
+}
+
+static PyObject *
+header(const char *name, const Text *value)
+{
+    return pair(PyBytes_FromString(name), PyBytes_FromStringAndSize(value->bytes, value->length));
+}
+
+static PyObject *
 response_headers(const Ids *ids, const Text *carried)
 {
     char text[] = "00-00000000000000000000000000000000-0000000000000000-00";
@@ -828,11 +888,17 @@ response_headers(const Ids *ids, const Text *carried)
     put_hex(text + 19, ids->low, 16);
     put_hex(text + 36, ids->span, 16);
     put_hex(text + 53, ids->flags, 2);
-    Text trace = {text + 3, 32};
-    const Text *identifier = carried->length ? carried : &trace;
-    return Py_BuildValue("[(yy#)(yy#)(yy#)]", our_headers[0], identifier->bytes, identifier->length,
-                         our_headers[1], trace.bytes, trace.length, our_headers[2], text,
-                         (Py_ssize_t)sizeof text - 1);
+    Text trace = {text + 3, 32}, whole = {text, sizeof text - 1};
+    const Text *values[OURS] = {carried->length ? carried : &trace, &trace, &whole};
+    PyObject *headers = PyList_New(OURS);
+    for (int i = 0; headers != NULL && i < OURS; i++) {
+        PyObject *each = header(our_headers[i], values[i]);
+        if (each == NULL)
+            Py_CLEAR(headers);
+        else
+            PyList_SetItem(headers, i, each);
+    }
+    return headers;
 }
 
 static PyObject *
@@ -881,8 +947,8 @@ leave_to(PyObject *module, PyObject *args)
 
 static PyMethodDef functions[] = {
     {"leave_to", leave_to, METH_VARARGS, "Say which function does what its twin leaves, and what it knows."},
-    TWIN(json_line), TWIN(encode_log_fields), TWIN(own_fields), TWIN(is_simple), TWIN(parse_traceparent),
-    TWIN(id_headers), {NULL, NULL, 0, NULL},
+    TWIN(json_line), TWIN(encode_log_fields), TWIN(said_by), TWIN(is_simple), TWIN(parse_traceparent),
+    TWIN(hex_ids), TWIN(id_headers), {NULL, NULL, 0, NULL},
 };
 
 static int
@@ -896,9 +962,11 @@ know(PyObject *module)
         if ((state->causes[i] = PyUnicode_InternFromString(cause_names[i])) == NULL)
             return -1;
     state->message = PyUnicode_InternFromString("msg");
+    state->arguments = PyUnicode_InternFromString("args");
     state->given_fields = PyUnicode_InternFromString("_tercet_fields");
     state->half = PyLong_FromLong(64);
-    return state->message == NULL || state->given_fields == NULL || state->half == NULL ? -1 : 0;
+    int is_all = state->message && state->arguments && state->given_fields && state->half;
+    return is_all ? 0 : -1;
 }
 
 static int

@@ -25,7 +25,7 @@ def test_both_answers_are_one(root, parent, trace_id):
     sampler = ParentDecides(root)
     context = set_span_in_context(NonRecordingSpan(parent), Context()) if parent else Context()
     decision = sampler.should_sample(context, trace_id, "name").decision
-    assert sampler.decides(parent, trace_id) is decision.is_sampled()
+    assert sampler.decides(parent.trace_flags if parent else None, trace_id) is decision.is_sampled()
 
 
 @pytest.mark.parametrize(("root", "name"), [(ALWAYS_ON, "AlwaysOnSampler"), (ALWAYS_OFF, "AlwaysOffSampler")])

@@ -79,7 +79,7 @@ class Shelf:
     def __init__(self):
         self.items = []
 
-    def put(self, item):
+    def put(self, item, weight):
         self.items.append(item)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tercet.emit import exchange, logs, records, tracecontext
+from tercet.emit import correlation, exchange, logs, records, tracecontext
 from tercet.export import attributes, encode, text
 from tercet.fast import stand_in
 
@@ -82,13 +82,16 @@ def test_a_log_record_is_the_same(record):
     same("encode_log_fields", *record)
 
 
-@given(VALUES, FIELDS, st.booleans())
-def test_the_fields_of_a_record_are_the_same(message, fields, is_failing):
+@given(VALUES, st.sampled_from([(), None, ("three",), [], {}, ""]), FIELDS, st.booleans())
+@example("%d items", ("three",), {}, False)
+@example("paid", None, {"order": 1}, False)
+def test_what_a_record_says_is_the_same(message, arguments, fields, is_failing):
     """Whatever its caller has added, and whatever it says."""
     cause = (ValueError, ValueError("no"), None) if is_failing else None
     record = logging.LogRecord("shop", logging.INFO, "shop.py", 1, message, (), cause)
+    record.args = arguments
     vars(record).update({**fields, "_tercet_taken": True})
-    same("own_fields", record)
+    same("said_by", record)
 
 
 def test_a_record_that_was_made_otherwise_has_the_same_fields():
@@ -97,7 +100,7 @@ def test_a_record_that_was_made_otherwise_has_the_same_fields():
     record = logging.makeLogRecord({})
     vars(record).clear()
     vars(record).update(state)
-    assert same("own_fields", record) == (dict, "{'mine': 1}")
+    assert same("said_by", record) == (tuple, "('a', {'mine': 1})")
 
 
 class Record(logging.LogRecord):
@@ -127,7 +130,7 @@ def test_a_record_of_another_state_has_the_same_fields():
     """Its dictionary may compute what it says, too."""
     record = logging.makeLogRecord({"msg": "paid", "mine": 1})
     record.__dict__ = State(vars(record))
-    assert same("own_fields", record) == (dict, "{'mine': 'computed'}")
+    assert same("said_by", record) == (tuple, "('paid', {'mine': 'computed'})")
 
 
 @pytest.mark.parametrize("kind", [logging.LogRecord, Record])
@@ -138,7 +141,7 @@ def test_a_record_of_another_kind_has_the_same_fields(kind, extra):
     """Its class may compute what it says; and what it holds may be hostile."""
     record = kind("shop", logging.INFO, "shop.py", 1, "paid", (), None)
     vars(record).update({"mine": 1, **extra})
-    same("own_fields", record)
+    same("said_by", record)
 
 
 @given(FIELDS | st.dictionaries(st.integers() | st.builds(Text), SCALARS, max_size=2))
@@ -159,6 +162,13 @@ PARTS = st.tuples(
 def test_the_callers_ids_are_the_same(headers):
     """However much they break the rules."""
     same("parse_traceparent", headers)
+
+
+@given(st.integers(-1, 2**129) | st.builds(Number), st.integers(-1, 2**65) | TEXTS)
+@example(2**127, 2**63)
+def test_ids_are_written_alike(trace_id, span_id):
+    """Also those that are out of range."""
+    same("hex_ids", trace_id, span_id)
 
 
 NAMES = st.binary(max_size=16) | st.sampled_from(
@@ -185,13 +195,14 @@ def test_each_interpreter_has_its_own(monkeypatch):
     other = interpreters.create(isolated=False)
     interpreters.run_string(other, "import tercet.emit.records")
     monkeypatch.setattr(records, "plain", lambda value: "from here")
-    assert records.own_fields(logging.makeLogRecord({"msg": "paid", "mine": [1]})) == {"mine": "from here"}
+    record = logging.makeLogRecord({"msg": "paid", "mine": [1]})
+    assert records.said_by(record) == ("paid", {"mine": "from here"})
     interpreters.destroy(other)
 
 
 def test_each_is_in_use():
     """Where a twin is there, it stands in."""
-    users = (exchange.id_headers, records.own_fields, tracecontext.parse_traceparent)
+    users = (exchange.id_headers, records.said_by, tracecontext.parse_traceparent, correlation.hex_ids)
     users += (attributes.is_simple, encode.encode_log_fields, text.json_line)
     assert {user.__name__ for user in users} == set(stand_in.in_python)
     assert all(user is getattr(stand_in.twins, user.__name__) for user in users)
