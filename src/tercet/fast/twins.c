@@ -27,9 +27,9 @@ typedef enum { DONE, LEFT, FAILED } Outcome;
 
 #define TRY(step)                     \
     do {                              \
-        Outcome outcome = (step);     \
-        if (outcome != DONE)          \
-            return outcome;           \
+        Outcome tried = (step);       \
+        if (tried != DONE)            \
+            return tried;             \
     } while (0)
 
 static void
