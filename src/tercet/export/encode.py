@@ -22,7 +22,7 @@ from opentelemetry.trace import (
     TraceState,
 )
 
-from tercet.export.attributes import attributes_field, encode_value
+from tercet.export.attributes import attributes_field, encode_value, own_copy
 from tercet.export.wire import Memo, delimited, text_field, varints
 from tercet.fast.stand_in import has_twin
 
@@ -221,7 +221,7 @@ def encode_log(record: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
         log.trace_flags,
         (getattr(log.severity_number, "_value_", 0), log.severity_text),
         log.body,
-        log.attributes,
+        own_copy(log.attributes),  # as a plain dictionary, which is quick to walk through
     )
     dropped = record.dropped_attributes
     fields += b"\x38" + varints[dropped] if dropped else b""
