@@ -1,13 +1,14 @@
 """(e) What an unsampled request costs, and whether a request costs more when there is more of everything.
 
 Each load is measured with tercet and without, so that what the framework itself pays for more routes is not
-taken for the cost of telemetry. All of it is delivered, as in the second loop of the first part.
+taken for the cost of telemetry. All of it is delivered after each turn.
 """
 
-from bench.inprocess import PAUSE_EVERY, by_run
+from bench.inprocess import PAUSE_EVERY
 from bench.request import Run
 from bench.rounds import Samples
 from bench.service import Load
+from bench.turns import take_turns
 from bench.variants import BARE, TERCET
 
 FEW, HALF, MANY = 10, 50, 100
@@ -25,9 +26,18 @@ LOADS = {
 
 
 def measure(requests: int, rounds: int) -> dict[str, Samples]:
-    """Measure each load with so many requests a round; return samples by load and variant."""
-    runs = {
-        name: Run(requests, PAUSE_EVERY, flags="00" if name == "unsampled" else "01", load=load)
-        for name, load in LOADS.items()
+    """Measure each load with so many requests a round, in short turns; return samples by load and variant."""
+    players = {
+        f"{variant.key}, {name}": (variant, _run(name)) for variant in (BARE, TERCET) for name in LOADS
     }
-    return by_run("growth", (BARE, TERCET), runs, rounds)
+    samples = take_turns("growth", players, rounds * requests // PAUSE_EVERY)
+    found: dict[str, Samples] = {name: {} for name in LOADS}
+    for player, figures in samples.items():
+        key, _, name = player.partition(", ")
+        found[name][key] = figures
+    return found
+
+
+def _run(name: str) -> Run:
+    flags = "00" if name == "unsampled" else "01"
+    return Run(PAUSE_EVERY, flags=flags, load=LOADS[name], in_turns=True)

@@ -38,12 +38,15 @@ class Run:
             so that the loop holds the interpreter, and exporters have to make do with what it leaves them.
         flags: Of the traceparent that comes with each request; no such header when empty.
         load: What a request does.
+        in_turns: Whether all of it is measured each time that a line comes on stdin, with what it takes to
+            send what is waiting then, and not once and for all.
     """
 
     requests: int
     pause_every: int = 0
     flags: str = "01"
     load: Load = field(default_factory=Load)
+    in_turns: bool = False
 
     def text(self) -> str:
         """Write it as an argument of a command."""
@@ -142,11 +145,12 @@ def main(run: Run) -> None:
     warm_up(driver, 500)
     flush(also_metrics=True)
     forget()
-    started = time.process_time()
-    asyncio.run(driver.serve(run.requests, run.pause_every))
-    flush(also_metrics=True)
-    microseconds = (time.process_time() - started) / run.requests * 1e6
-    answer(out, {"microseconds": microseconds, "megabytes": megabytes()})
+    for _ in sys.stdin if run.in_turns else (None,):
+        started = time.process_time()
+        asyncio.run(driver.serve(run.requests, run.pause_every))
+        flush(also_metrics=not run.in_turns)
+        microseconds = (time.process_time() - started) / run.requests * 1e6
+        answer(out, {"microseconds": microseconds, "megabytes": megabytes()})
 
 
 if __name__ == "__main__":

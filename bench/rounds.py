@@ -11,18 +11,22 @@ Sample = dict[str, Any]
 Samples = dict[str, list[Sample]]
 
 
-def interleave(part: str, jobs: Mapping[str, Callable[[], Sample]], rounds: int) -> Samples:
+def interleave(
+    part: str, jobs: Mapping[str, Callable[[], Sample]], rounds: int, tell_every: int = 1
+) -> Samples:
     """Do every job once a round, and collect what each measured; one that fails is named and left out.
 
     Args:
         part: What is measured, for those who watch.
         jobs: What to do, by name; each returns its figures.
         rounds: How often.
+        tell_every: Of so many rounds one is told.
     """
     samples: Samples = {name: [] for name in jobs}
     for number in range(rounds):
         for name in _rotated(list(samples), number):
-            tell(f"{part}, round {number + 1} of {rounds}: {name}")
+            if not number % tell_every:
+                tell(f"{part}, round {number + 1} of {rounds}: {name}")
             try:
                 samples[name].append(jobs[name]())
             except RunError as failed:

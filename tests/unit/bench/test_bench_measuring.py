@@ -7,7 +7,10 @@ import pytest
 from bench.counter import receiver
 from bench.http import parse_wrk
 from bench.process import RunError
+from bench.request import Run
 from bench.rounds import interleave, median
+from bench.turns import take_turns
+from bench.variants import Environment, Variant
 
 SAID = """
 Running 2s test @ http://127.0.0.1:8000/orders/42
@@ -36,6 +39,35 @@ def test_a_job_that_fails_is_left_out_and_stops_no_other(capsys):
 
     assert list(interleave("part", {"bad": fail, "good": lambda: {"value": 1}}, 2)) == ["good"]
     assert "bad is left out: no such module" in capsys.readouterr().err
+
+
+def player(folder, script):
+    """A variant whose Python is a script of the shell."""
+    python = folder / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\n{script}")
+    python.chmod(0o755)
+    return Variant("mine", "mine", environment=Environment(folder)), Run(1)
+
+
+TALKATIVE = """
+echo '{"message": "set up"}'
+turn=0
+while read line; do turn=$((turn + 1)); echo "{\\"microseconds\\": $turn}"; done
+"""
+
+
+def test_processes_take_turns(tmp_path):
+    """Each measures when it is asked, and only then; what it logs is no figure."""
+    players = {name: player(tmp_path / name, TALKATIVE) for name in "ab"}
+    samples = take_turns("part", players, 3)
+    assert samples == {name: [{"microseconds": turn} for turn in (1, 2, 3)] for name in "ab"}
+
+
+def test_a_process_that_ends_is_left_out(tmp_path, capsys):
+    """As a job that fails."""
+    assert take_turns("part", {"a": player(tmp_path, "read line")}, 2) == {}
+    assert "a is left out: it has ended" in capsys.readouterr().err
 
 
 def test_the_median_is_the_middle_one():
