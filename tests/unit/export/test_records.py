@@ -9,7 +9,7 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs as upstream_encode
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
+from opentelemetry.sdk._logs import Logger, LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import (
@@ -171,6 +171,19 @@ def test_a_logger_without_a_way_out_sends_nothing():
         IN_A_SPAN,
     )
     assert shelf.items == []
+
+
+def test_with_internal_metrics_on_the_sdks_own_loggers_stay(monkeypatch):
+    """They count what they send; and what they send is the same."""
+    monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+    provider, shelf = LeanLoggerProvider(RESOURCE), Shelf()
+    provider.add_log_record_processor(BatchedLogs(shelf))
+    emitted(provider, timestamp=5, observed_timestamp=6, body="hello")
+    assert type(provider.get_logger("t", "1")) is Logger
+    assert (
+        ExportLogsServiceRequest.FromString(encode_request(shelf.items))
+        == (both(timestamp=5, observed_timestamp=6, body="hello")[1])
+    )
 
 
 @pytest.mark.parametrize(
