@@ -1,7 +1,7 @@
 """(e) What an unsampled request costs, and whether a request costs more when there is more of everything.
 
 Each load is measured with tercet and without, so that what the framework itself pays for more routes is not
-taken for the cost of telemetry. All of it is delivered after each turn.
+taken for the cost of telemetry. Spans and records are delivered after each turn.
 """
 
 from bench.inprocess import PAUSE_EVERY

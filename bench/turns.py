@@ -8,14 +8,19 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from tempfile import TemporaryFile
+from threading import Timer
+from typing import IO
 
 from bench.counter import receiver
-from bench.process import ROOT, RunError, clean_environ
+from bench.process import ROOT, RunError, clean_environ, last_line
 from bench.request import Run
 from bench.rounds import Sample, Samples, interleave
 from bench.variants import Variant
 
 Player = tuple[Variant, Run]
+FIGURES = '{"microseconds"'
+_PATIENCE = 120.0
 
 
 def take_turns(part: str, players: Mapping[str, Player], turns: int) -> Samples:
@@ -28,39 +33,46 @@ def take_turns(part: str, players: Mapping[str, Player], turns: int) -> Samples:
     """
     with ExitStack() as stack:
         jobs = {name: stack.enter_context(_seat(*player)) for name, player in players.items()}
-        return interleave(part, jobs, turns, tell_every=20)
+        samples = interleave(part, jobs, 1 + turns, tell_every=20)
+    # In the first one, those who come later are still being set up.
+    return {name: found[1:] for name, found in samples.items()}
 
 
 @contextmanager
 def _seat(variant: Variant, run: Run) -> Iterator[Callable[[], Sample]]:
     """Start a variant, and give what lets it measure once."""
-    with receiver() as server:
+    with receiver() as server, TemporaryFile("w+") as said:
         process = subprocess.Popen(
             variant.command("-m", "bench.request", run.text()),
             cwd=ROOT,
             env=clean_environ(variant.variables(server.url)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=said,
             text=True,
         )
         try:
-            yield lambda: _ask(process)
+            yield lambda: _ask(process, said)
         finally:
             process.kill()
             process.communicate()
 
 
-def _ask(process: "subprocess.Popen[str]") -> Sample:
+def _ask(process: "subprocess.Popen[str]", said: IO[str]) -> Sample:
     assert process.stdin is not None
     assert process.stdout is not None
+    patience = Timer(_PATIENCE, process.kill)
+    patience.start()
     try:
         process.stdin.write("\n")
         process.stdin.flush()
-    except OSError as error:
-        raise RunError("it has ended") from error
-    for line in process.stdout:
-        figures: Sample = json.loads(line)
-        if "microseconds" in figures:  # and no line that was logged while it was set up
-            return figures
-    raise RunError("it has ended")
+        # What it logged while it was set up stands before its figures.
+        line = next(line for line in process.stdout if line.startswith(FIGURES))
+    except (OSError, StopIteration) as error:
+        process.wait()
+        said.seek(0)
+        raise RunError(last_line(said.read()) or f"exit status {process.returncode}") from error
+    finally:
+        patience.cancel()
+    figures: Sample = json.loads(line)
+    return figures

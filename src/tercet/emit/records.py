@@ -37,8 +37,8 @@ def message_of(record: logging.LogRecord) -> str:
     "%d items ('three',)"
     """
     said = record.msg
-    if type(said) is str and not record.args and said.isascii():
-        return said
+    if type(said) is str and not record.args:
+        return _sayable(said)
     if isinstance(said, dict) and "event" in said:  # structlog's wrap_for_formatter
         return _text(said["event"])
     try:

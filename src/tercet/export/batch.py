@@ -163,17 +163,13 @@ class Outbox(Generic[T]):
         self.spooled = 0
         self.dropped: Counter[str] = Counter()
 
-    def put(self, item: T, weight: int = 0) -> None:
-        """Take one item in, or drop and count it; never wait, never raise.
-
-        Args:
-            item: What is to be sent.
-            weight: What `weigh` says of it, roughly.
-        """
+    def put(self, item: T) -> None:
+        """Take one item in, or drop and count it; never wait, never raise."""
         items = self._queue
         if self._closed or len(items) >= self._queue_size:
             self._drop("shutdown" if self._closed else "queue_full", 1)
             return
+        weight = self._weigh(item)
         if weight > _LIGHT and not self._may_hold(weight):
             self._drop("too_many_bytes", 1)
             return

@@ -36,7 +36,7 @@ class BatchedSpans(SpanProcessor):
         except Exception as error:  # A span can hold anything, and must not fail whoever ends it.
             self.outbox.refuse("encode_failed", error)
         else:
-            self.outbox.put((span._resource, span._instrumentation_scope, body), len(body))
+            self.outbox.put((span._resource, span._instrumentation_scope, body))
 
     def shutdown(self, timeout_millis: float = 5_000) -> bool:  # type: ignore[override] # None upstream
         """Send what is waiting, stop, and say whether all was sent."""
@@ -61,7 +61,7 @@ class BatchedLogs(LogRecordProcessor):
             self.outbox.refuse("encode_failed", error)
         else:
             resource = log_record.resource or _NO_RESOURCE
-            self.outbox.put((resource, log_record.instrumentation_scope, body), len(body))
+            self.outbox.put((resource, log_record.instrumentation_scope, body))
 
     def shutdown(self, timeout_millis: float = 5_000) -> bool:  # type: ignore[override] # None upstream
         """Send what is waiting, stop, and say whether all was sent."""

@@ -135,7 +135,7 @@ class LeanLogger(Logger):
                     outlet.outbox.refuse("encode_failed", error)
                 return
             for outlet in outlets:
-                outlet.outbox.put((self._resource, self._instrumentation_scope, encoded), len(encoded))
+                outlet.outbox.put((self._resource, self._instrumentation_scope, encoded))
 
 
 class LeanLoggerProvider(LoggerProvider):

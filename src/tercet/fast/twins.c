@@ -641,14 +641,13 @@ check_field(PyObject *name, PyObject *value)
     return PyFloat_CheckExact(value) || PyBool_Check(value) || value == Py_None ? DONE : LEFT;
 }
 
-/* Find a message that is said as it is. */
+/* See that a message is said as it is. */
 static Outcome
-find_message(const State *state, PyObject *record, PyObject **message)
+check_message(const State *state, PyObject *record, PyObject *message)
 {
     Text text;
     PyObject *arguments;
-    TRY(find(record, state->message, message));
-    TRY(read_text(*message, &text));
+    TRY(read_text(message, &text));
     TRY(find(record, state->arguments, &arguments));
     int is_none = arguments == Py_None || (arguments != NULL && PyTuple_CheckExact(arguments) &&
                                            PyTuple_Size(arguments) == 0);
@@ -697,11 +696,16 @@ read_record(const State *state, PyObject *record, PyObject *fields, PyObject **m
     PyObject *attributes = PyObject_GetAttrString(record, "__dict__");
     if (attributes == NULL)
         return FAILED;
-    Outcome outcome = PyDict_CheckExact(attributes) ? find_message(state, attributes, message) : LEFT;
+    *message = NULL;
+    Outcome outcome = PyDict_CheckExact(attributes) ? find(attributes, state->message, message) : LEFT;
+    /* Owned from here on: a foreign key that is compared below may put another one in its place. */
+    Py_XINCREF(*message);
+    if (outcome == DONE)
+        outcome = check_message(state, attributes, *message);
     if (outcome == DONE)
         outcome = collect_fields(state, attributes, fields);
-    if (outcome == DONE)
-        Py_INCREF(*message);
+    if (outcome != DONE)
+        Py_CLEAR(*message);
     Py_DECREF(attributes);
     return outcome;
 }

@@ -52,22 +52,23 @@ def player(folder, script):
 
 TALKATIVE = """
 echo '{"message": "set up"}'
+echo and more
 turn=0
 while read line; do turn=$((turn + 1)); echo "{\\"microseconds\\": $turn}"; done
 """
 
 
 def test_processes_take_turns(tmp_path):
-    """Each measures when it is asked, and only then; what it logs is no figure."""
+    """Each measures when it is asked, and only then; what it logs is no figure, nor is its first turn."""
     players = {name: player(tmp_path / name, TALKATIVE) for name in "ab"}
     samples = take_turns("part", players, 3)
-    assert samples == {name: [{"microseconds": turn} for turn in (1, 2, 3)] for name in "ab"}
+    assert samples == {name: [{"microseconds": turn} for turn in (2, 3, 4)] for name in "ab"}
 
 
 def test_a_process_that_ends_is_left_out(tmp_path, capsys):
-    """As a job that fails."""
-    assert take_turns("part", {"a": player(tmp_path, "read line")}, 2) == {}
-    assert "a is left out: it has ended" in capsys.readouterr().err
+    """As a job that fails, with what it said last."""
+    assert take_turns("part", {"a": player(tmp_path, "read line; echo no such module >&2")}, 2) == {}
+    assert "a is left out: no such module" in capsys.readouterr().err
 
 
 def test_the_median_is_the_middle_one():

@@ -521,7 +521,7 @@ class Outlet(BatchedLogs):
         self.outbox = self
         self.bodies = []
 
-    def put(self, item, weight):
+    def put(self, item):
         self.bodies.append(LogRecord.FromString(item[-1]).body.string_value)
 
 

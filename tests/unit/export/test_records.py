@@ -43,7 +43,7 @@ class Shelf:
         self.items = []
         self.refused = []
 
-    def put(self, item, weight):
+    def put(self, item):
         self.items.append(item)
 
     def refuse(self, reason, error):

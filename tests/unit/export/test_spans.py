@@ -79,7 +79,7 @@ class Shelf:
     def __init__(self):
         self.items = []
 
-    def put(self, item, weight):
+    def put(self, item):
         self.items.append(item)
 
 

@@ -133,6 +133,29 @@ def test_a_record_of_another_state_has_the_same_fields():
     assert same("said_by", record) == (tuple, "('paid', {'mine': 'computed'})")
 
 
+class Replacing(str):
+    """A key that has a text's hash, and takes the message away when it is compared."""
+
+    def __new__(cls, record):
+        key = super().__new__(cls, "mine")
+        key.record = record
+        return key
+
+    def __hash__(self):
+        return hash("_tercet_fields")
+
+    def __eq__(self, other):
+        self.record.msg = None
+        return False
+
+
+def test_a_message_that_is_taken_away_meanwhile_is_whole():
+    """It is the record's own no more by the time it is returned."""
+    record = logging.makeLogRecord({"msg": "".join(["pa", "id"])})
+    vars(record)[Replacing(record)] = 1
+    assert stand_in.twins.said_by(record)[0] in ("paid", "None")
+
+
 @pytest.mark.parametrize("kind", [logging.LogRecord, Record])
 @pytest.mark.parametrize(
     "extra", [{}, {"_tercet_fields": None}, {"_tercet_fields": {"a": 1}}, {Key(): 1}], ids=repr
