@@ -1,12 +1,13 @@
 """(e) What an unsampled request costs, and whether a request costs more when there is more of everything.
 
 Each load is measured with tercet and without, so that what the framework itself pays for more routes is not
-taken for the cost of telemetry. Spans and records are delivered after each turn.
+taken for the cost of telemetry. All of it is delivered after each turn, of which a round has a dozen: a turn
+bears its share of sending the metrics, which are sent once a round in the first part.
 """
 
 from bench.inprocess import PAUSE_EVERY
 from bench.request import Run
-from bench.rounds import Samples
+from bench.rounds import Samples, by_load
 from bench.service import Load
 from bench.turns import take_turns
 from bench.variants import BARE, TERCET
@@ -28,16 +29,13 @@ LOADS = {
 def measure(requests: int, rounds: int) -> dict[str, Samples]:
     """Measure each load with so many requests a round, in short turns; return samples by load and variant."""
     players = {
-        f"{variant.key}, {name}": (variant, _run(name)) for variant in (BARE, TERCET) for name in LOADS
+        f"{variant.key}, {load}": (variant, _run(load, requests))
+        for variant in (BARE, TERCET)
+        for load in LOADS
     }
-    samples = take_turns("growth", players, rounds * requests // PAUSE_EVERY)
-    found: dict[str, Samples] = {name: {} for name in LOADS}
-    for player, figures in samples.items():
-        key, _, name = player.partition(", ")
-        found[name][key] = figures
-    return found
+    return by_load(take_turns("growth", players, rounds * requests // PAUSE_EVERY), LOADS)
 
 
-def _run(name: str) -> Run:
-    flags = "00" if name == "unsampled" else "01"
-    return Run(PAUSE_EVERY, flags=flags, load=LOADS[name], in_turns=True)
+def _run(load: str, requests: int) -> Run:
+    flags = "00" if load == "unsampled" else "01"
+    return Run(PAUSE_EVERY, flags=flags, load=LOADS[load], whole=requests)

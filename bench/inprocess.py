@@ -1,12 +1,12 @@
 """(a) In process: what the processor spends on one request, without a network and a client beside it."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from bench.counter import receiver
 from bench.process import run_json
 from bench.request import Run
-from bench.rounds import Sample, Samples, interleave
+from bench.rounds import Sample, Samples, by_load, interleave
 from bench.variants import Variant
 
 # Less than any variant's queue holds of what so many requests make: the SDK's holds 2048, and a request of
@@ -24,24 +24,12 @@ def measure(variants: Iterable[Variant], closed: int, complete: int, rounds: int
         rounds: How often.
     """
     runs = {"closed": Run(closed), "complete": Run(complete, pause_every=PAUSE_EVERY)}
-    return by_run("in process", variants, runs, rounds)
-
-
-def by_run(
-    part: str, variants: Iterable[Variant], runs: Mapping[str, Run], rounds: int
-) -> dict[str, Samples]:
-    """Measure variants under several loads, all in the same rounds; return samples by load and variant."""
     jobs = {
-        f"{variant.key}, {name}": functools.partial(measure_once, variant, run)
+        f"{variant.key}, {load}": functools.partial(measure_once, variant, run)
         for variant in variants
-        for name, run in runs.items()
+        for load, run in runs.items()
     }
-    samples = interleave(part, jobs, rounds)
-    found: dict[str, Samples] = {name: {} for name in runs}
-    for job, figures in samples.items():
-        key, _, name = job.partition(", ")
-        found[name][key] = figures
-    return found
+    return by_load(interleave("in process", jobs, rounds), runs)
 
 
 def measure_once(variant: Variant, run: Run) -> Sample:

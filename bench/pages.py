@@ -69,7 +69,7 @@ def _growth(results: Results) -> Iterator[str]:
     yield "\n## (e) Sampling and growth\n"
     yield (
         f"The usual load: {FEW} attributes set by the handler, {FEW} routes and a counter of {FEW} series; "
-        f"the others have {MANY} of what they are named for. Spans and records are delivered.\n"
+        f"the others have {MANY} of what they are named for. Everything is delivered.\n"
         "All are there at once and take short turns, so that the machine is as fast for one as for another.\n"
         "More attributes are more work: flat is what each of them costs.\n"
     )

@@ -38,15 +38,15 @@ class Run:
             so that the loop holds the interpreter, and exporters have to make do with what it leaves them.
         flags: Of the traceparent that comes with each request; no such header when empty.
         load: What a request does.
-        in_turns: Whether all of it is measured each time that a line comes on stdin, with what it takes to
-            send what is waiting then, and not once and for all.
+        whole: Of how many requests this is one turn, of which each line on stdin asks for one more; none
+            where it is all there is. A turn bears its share of what it takes to send the metrics.
     """
 
     requests: int
     pause_every: int = 0
     flags: str = "01"
     load: Load = field(default_factory=Load)
-    in_turns: bool = False
+    whole: int = 0
 
     def text(self) -> str:
         """Write it as an argument of a command."""
@@ -136,6 +136,18 @@ def warm_up(driver: Driver, requests: int) -> None:
         raise SystemExit(f"each request must be answered with 200, got {set(driver.statuses)}")
 
 
+def measured(driver: Driver, run: Run) -> float:
+    """Serve what a run asks for, send all of it, and return the microseconds that a request has taken."""
+    started = time.process_time()
+    asyncio.run(driver.serve(run.requests, run.pause_every))
+    flush(also_metrics=False)
+    served = time.process_time()
+    flush(also_metrics=True)
+    sent = time.process_time()
+    share = run.requests / (run.whole or run.requests)
+    return (served - started + share * (sent - served)) / run.requests * 1e6
+
+
 def main(run: Run) -> None:
     """Measure, and print."""
     out = take_stdout()
@@ -145,12 +157,8 @@ def main(run: Run) -> None:
     warm_up(driver, 500)
     flush(also_metrics=True)
     forget()
-    for _ in sys.stdin if run.in_turns else (None,):
-        started = time.process_time()
-        asyncio.run(driver.serve(run.requests, run.pause_every))
-        flush(also_metrics=not run.in_turns)
-        microseconds = (time.process_time() - started) / run.requests * 1e6
-        answer(out, {"microseconds": microseconds, "megabytes": megabytes()})
+    for _ in sys.stdin if run.whole else (None,):
+        answer(out, {"microseconds": measured(driver, run), "megabytes": megabytes()})
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from bench.process import RunError
@@ -33,6 +33,19 @@ def interleave(
                 tell(f"{part}: {name} is left out: {failed}")
                 del samples[name]
     return samples
+
+
+def by_load(samples: Samples, loads: Iterable[str]) -> dict[str, Samples]:
+    """Sort the samples of jobs that are named `variant, load` by load, and by variant.
+
+    >>> by_load({"bare, usual": []}, ["usual", "other"])
+    {'usual': {'bare': []}, 'other': {}}
+    """
+    found: dict[str, Samples] = {load: {} for load in loads}
+    for job, figures in samples.items():
+        key, _, load = job.partition(", ")
+        found[load][key] = figures
+    return found
 
 
 def _rotated(names: list[str], by: int) -> list[str]:

@@ -19,7 +19,7 @@ from bench.rounds import Sample, Samples, interleave
 from bench.variants import Variant
 
 Player = tuple[Variant, Run]
-FIGURES = '{"microseconds"'
+_FIGURES = '{"microseconds"'
 _PATIENCE = 120.0
 
 
@@ -67,7 +67,7 @@ def _ask(process: "subprocess.Popen[str]", said: IO[str]) -> Sample:
         process.stdin.write("\n")
         process.stdin.flush()
         # What it logged while it was set up stands before its figures.
-        line = next(line for line in process.stdout if line.startswith(FIGURES))
+        line = next(line for line in process.stdout if line.startswith(_FIGURES))
     except (OSError, StopIteration) as error:
         process.wait()
         said.seek(0)
