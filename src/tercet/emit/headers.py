@@ -91,6 +91,6 @@ class Propagators(CompositePropagator):
         names: Any = carrier
         found = Context() if context is None else context
         for propagator, reads in self._reading:
-            if not reads or not names.keys().isdisjoint(reads):
+            if not reads or not reads.isdisjoint(names):
                 found = propagator.extract(names, found, getter)
         return found

@@ -90,9 +90,7 @@ def _hooked_route(original: Any) -> Any:
 
 
 def _note_route(exchange: Exchange, route: Any, scope: Scope) -> None:
-    root = scope["app_root_path"] if "app_root_path" in scope else scope.get("root_path", "")
-    if root:
-        root = str(root).rstrip("/")
+    root = str(scope.get("app_root_path", scope.get("root_path", ""))).rstrip("/")
     path = _path_template(route, scope)
     if path.endswith("/{path}") and hasattr(route, "routes"):  # a mount
         exchange.prefix += path.removesuffix("/{path}")

@@ -26,7 +26,7 @@ from opentelemetry.trace import (
     get_current_span,
 )
 
-from tercet.emit.correlation import with_span
+from tercet.emit.correlation import hex_ids, with_span
 from tercet.fast.stand_in import has_twin
 
 _TRACEPARENT = re.compile(
@@ -152,7 +152,8 @@ class TraceContextPropagator(TextMapPropagator):
         if not span.is_valid:
             return
         flags = span.trace_flags & _KNOWN_FLAGS
-        setter.set(carrier, "traceparent", f"00-{span.trace_id:032x}-{span.span_id:016x}-{flags:02x}")
+        trace_id, span_id = hex_ids(span.trace_id, span.span_id)
+        setter.set(carrier, "traceparent", f"00-{trace_id}-{span_id}-{flags:02x}")
         if span.trace_state:
             setter.set(carrier, "tracestate", span.trace_state.to_header())
 

@@ -91,7 +91,7 @@ class LeanLogger(Logger):
         observed = time_ns() if observed_timestamp is None else observed_timestamp
         number: Any = 0 if severity_number is None else getattr(severity_number, "_value_", severity_number)
         ids = get_current_span(context).get_span_context()
-        self._put(timestamp, observed, ids, (number, severity_text), body, attributes)
+        self._put((timestamp, observed), ids, (number, severity_text), body, attributes)
 
     def take(  # noqa: PLR0917 - the log stream has it so: names cost as much as the rest
         self,
@@ -115,12 +115,11 @@ class LeanLogger(Logger):
                 attributes=fields,
             )
         elif self._logger_config.is_enabled:
-            self._put(created, time_ns(), ids, severity, message, fields)
+            self._put((created, time_ns()), ids, severity, message, fields)
 
-    def _put(  # noqa: PLR0917 - as above
+    def _put(
         self,
-        created: int | None,
-        observed: int,
+        times: tuple[int | None, int],
         ids: SpanContext,
         severity: tuple[int, str | None],
         body: Any,
@@ -129,7 +128,7 @@ class LeanLogger(Logger):
         outlets = self._multi_log_record_processor.outlets
         if outlets:
             try:
-                encoded = encode_log_fields(created, observed, ids[:2], ids[3], severity, body, attributes)
+                encoded = encode_log_fields(*times, ids[:2], ids[3], severity, body, attributes)
             except Exception as error:  # A record can hold anything, and must not fail whoever logs.
                 for outlet in outlets:
                     outlet.outbox.refuse("encode_failed", error)

@@ -244,14 +244,14 @@ class LeanTracer(Tracer):
         ids = self.id_generator
         # At once: each field by its name is a call.
         trace_id, _, _, flags, state, is_valid = parent
-        told: int | None = flags
+        inherited: int | None = flags
         if is_valid:
             random = flags & _RANDOM
         else:
-            parent, told, state = None, None, DEFAULT_TRACE_STATE
+            parent, inherited, state = None, None, DEFAULT_TRACE_STATE
             trace_id, random = ids.generate_trace_id(), ids.is_trace_id_random()
         if self._decides is not None:
-            sampled = recorded = self._decides(told, trace_id)
+            sampled = recorded = self._decides(inherited, trace_id)
         else:
             result = self.sampler.should_sample(context, trace_id, name, kind, attributes, links)
             recorded = result.decision is not Decision.DROP
