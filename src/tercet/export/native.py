@@ -5,6 +5,7 @@ other for good. So whoever sends uses these, whether gevent patches before or af
 """
 
 import _thread
+import os
 import queue
 import sys
 import threading
@@ -25,6 +26,8 @@ Lock: Callable[[], Any] = _original(_thread, "allocate_lock")
 SimpleQueue = _original(queue, "SimpleQueue")
 sleep: Callable[[float], None] = _original(time, "sleep")
 RLock: Callable[[], Any] = _original(_thread, "RLock")
+#: Seconds that a thread in haste waits for the interpreter, and that the haste lasts at most.
+_SOON, _MOMENT = 0.00001, 0.05
 _start_new_thread: Callable[..., int] = _original(_thread, "start_new_thread")
 
 
@@ -65,6 +68,49 @@ class Condition:
         """Wake all who wait; to be called inside."""
         while self._waiters:
             self._waiters.popleft().release()
+
+
+class Haste:
+    """Let threads that send have the interpreter soon, in a service that never rests.
+
+    A thread asks for the interpreter after it has waited for `sys.getswitchinterval()`, usually 5 ms, and
+    waits anew each time that somebody lets it go, though it be for a write of a microsecond. So it may
+    starve, and each such write wakes it up in vain, which costs the service ten times the write. With an
+    interval that is shorter than the time between two writes it gets its turn.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[object, float] = {}
+        self._usual = 0.0
+        os.register_at_fork(after_in_child=self._start_anew)
+
+    def _start_anew(self) -> None:
+        self._since.clear()
+        self._calm_down()
+
+    def begin(self, who: object) -> None:
+        """Hurry on behalf of somebody, but not for long: threads that compute wear each other out in it."""
+        now = time.monotonic()
+        if now - self._since.setdefault(who, now) > _MOMENT:
+            self._calm_down()
+        elif (usual := sys.getswitchinterval()) > _SOON:
+            # In this order: whoever calms down in between must not forget what is usual.
+            sys.setswitchinterval(_SOON)
+            self._usual = usual
+
+    def end(self, who: object) -> None:
+        """Hurry no more on behalf of somebody."""
+        if self._since.pop(who, None) is not None and not self._since:
+            self._calm_down()
+
+    def _calm_down(self) -> None:
+        # One that the application has set meanwhile is its own.
+        usual, self._usual = self._usual, 0.0
+        if usual and sys.getswitchinterval() <= _SOON:
+            sys.setswitchinterval(usual)
+
+
+HASTE = Haste()
 
 
 class Event:

@@ -9,6 +9,7 @@ import time
 import pytest
 from opentelemetry.context import attach, detach, get_current, get_value, set_value
 
+from tercet.export import native
 from tercet.export.answer import Answer
 from tercet.export.batch import Outbox
 from tercet.export.spool import Limits, Parcel, Spool
@@ -545,6 +546,29 @@ def test_what_comes_while_a_full_batch_is_sent_waits_for_company():
     assert (books(box), len(collector.timeouts)) == ({"delivered": 10, "waiting": 2}, 2)
     assert box.flush(TIME)
     assert books(box) == {"delivered": 12}
+
+
+def test_a_thread_that_is_late_hurries(monkeypatch):
+    """When an eighth of the next batch was there before one was sent; and no longer than it takes to send."""
+
+    class Haste(set):
+        begin, end = set.add, set.discard
+
+    monkeypatch.setattr(native, "HASTE", haste := Haste())
+    collector, seen = Collector(), []
+    box = outbox(collector, batch_size=16, delay=100)
+    sent = 0
+    for late in (2, 3, 0):
+        collector.posting.clear()
+        collector.let_go.clear()
+        put_all(box, 16 - box.backlog())
+        collector.posting.wait(TIME)
+        seen.append(box in haste)
+        put_all(box, late)
+        collector.let_go.set()
+        sent += 16
+        until(lambda sent=sent: len(collector.taken) == sent and box not in haste)
+    assert seen == [False, False, True]
 
 
 def test_what_is_said_while_sending_belongs_to_no_request():
