@@ -25,6 +25,8 @@ from tercet.emit.exchange import (
 from tercet.emit.metrics import ActiveCounts, build_recorder
 from tercet.emit.registry import REGISTRY, Registry
 
+#: What is observed, by the type of its scope, where nobody owns it yet.
+OBSERVED = ("http", "websocket")
 #: Where a context says that its work is left out of all signals.
 EXCLUDED = create_key("tercet-excluded")
 
@@ -81,12 +83,8 @@ class AsgiEdge:
         self.duration = build_recorder(meter, metric, registry.objectives)
         self.active = ActiveCounts(meter, HTTP_SERVER_ACTIVE)
 
-    def owns(self, scope: Scope) -> bool:
-        """Say whether this edge should observe what comes with `scope`: a request that nobody owns yet."""
-        return scope["type"] in ("http", "websocket") and OWNER not in scope
-
     def observe(self, app: App, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Run `app` for one request, and observe it."""
+        """Run `app` for one request that nobody owns yet, and observe it."""
         # Not a coroutine itself: each one on the way costs the request whenever it waits for something.
         scope.update(CLAIMS)
         if self._begin:
@@ -142,18 +140,14 @@ async def _run_excluded(app: App, scope: Scope, receive: Receive, send: Send) ->
         disclaim(scope)
 
 
-_installed: AsgiEdge | None = None
+#: The edge that middlewares and framework hooks use; see `install`.
+installed: AsgiEdge | None = None
 
 
 def install(edge: AsgiEdge | None) -> None:
     """Make `edge` the one that middlewares and framework hooks use; None turns them off."""
-    global _installed  # noqa: PLW0603 - one process, one edge
-    _installed = edge
-
-
-def installed() -> AsgiEdge | None:
-    """Return the edge in use."""
-    return _installed
+    global installed  # noqa: PLW0603 - one process, one edge
+    installed = edge
 
 
 class ObservabilityMiddleware:
@@ -168,10 +162,10 @@ class ObservabilityMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, observed if nobody outside observes the request already."""
-        edge = _installed
+        edge = installed
         if edge is not None and scope["type"] == "lifespan":
             await edge.live(self.app, scope, receive, send)
-        elif edge is not None and edge.owns(scope):
+        elif edge is not None and scope["type"] in OBSERVED and OWNER not in scope:
             await edge.observe(self.app, scope, receive, send)
         else:
             await self.app(scope, receive, send)

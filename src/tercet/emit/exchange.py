@@ -8,7 +8,7 @@ from time import perf_counter, time_ns
 from typing import Any, Protocol
 
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode, Tracer
 
 from tercet.declare.pace import Pace
 from tercet.emit.correlation import HEADER, carried_id, with_span
@@ -80,15 +80,17 @@ def _tells_of_disconnect(error: BaseException) -> bool:
 
 
 @has_twin()
-def id_headers(given: RawHeaders, ids: tuple[int, int, int], carried: str) -> list[tuple[bytes, bytes]]:
+def id_headers(given: RawHeaders, ids: SpanContext, carried: str) -> list[tuple[bytes, bytes]]:
     """Write the ids as headers of a response, but for those that the application says itself.
 
     Args:
         given: The application's headers.
-        ids: Trace id, span id and flags.
+        ids: Of the span; none are written where they are not valid.
         carried: The correlation id; the trace id stands in for it where it is "".
     """
-    trace_id, span_id, flags = ids
+    trace_id, span_id, _, flags, _, is_valid = ids
+    if not is_valid:
+        return []
     trace = b"%032x" % trace_id
     own = [
         (_CORRELATION_HEADER, carried.encode("ascii") if carried else trace),
@@ -149,9 +151,15 @@ class Exchange:
         self._with = instruments
         self._ended = 0.0
         self._ended_at: int | None = None
-        self._method = method = _WEBSOCKET if is_websocket else known_method(scope.get("method", ""))
+        method, scheme = scope.get("method", ""), scope.get("scheme", "http")
+        if is_websocket:
+            self._active: tuple[str, ...] = (_WEBSOCKET, known_scheme(scheme))
+        else:
+            active = instruments.active
+            known = active.known.get((method, scheme))
+            self._active = known or active.learn((known_method(method), known_scheme(scheme)))
+        self._method = self._active[0]
         self._started = perf_counter()
-        self._active = (method, known_scheme(scope.get("scheme", "http")))
         self._span, self._context = self._start_span(by_name(scope.get("headers", ())))
         self._ids = self._span.get_span_context()
 
@@ -168,7 +176,7 @@ class Exchange:
     async def run(self, app: App) -> None:
         """Run `app` with this exchange's context, and record it when the response is complete."""
         if not self.is_websocket:
-            self._with.active.step(self._active, 1)
+            self._with.active.going[self] = self._active
         token = attach(self._context)
         try:
             if self._with.access_log is not None:
@@ -205,7 +213,11 @@ class Exchange:
         except OSError:  # ASGI: the client is gone.
             self.disconnected = True
             raise
-        if kind in _LAST and self._completes(message, kind):
+        if kind in _LAST and (
+            not (message.get("more_body", False) or self._trailers)
+            if kind == _BODY
+            else self._completes(message, kind)
+        ):
             # Background work goes on after this, and is no part of the duration.
             self._ended = perf_counter()
             if (self.status or 0) < FAILURE:
@@ -228,7 +240,7 @@ class Exchange:
         else:
             return message
         given = message.get("headers") or ()
-        return {**message, "headers": [*given, *self._response_headers(given)]}
+        return {**message, "headers": [*given, *id_headers(given, self._ids, carried_id(self._context))]}
 
     def _look_whether_client_left(self) -> None:
         """Ask the server, without waiting, whether anybody is still there to get the response.
@@ -252,10 +264,6 @@ class Exchange:
     def _has_no_body(self) -> bool:
         names = {name.lower() for name, _ in self.scope.get("headers", ())}
         return names.isdisjoint((b"content-length", b"transfer-encoding"))
-
-    def _response_headers(self, given: RawHeaders) -> list[tuple[bytes, bytes]]:
-        trace_id, span_id, _, flags, _, is_valid = self._ids
-        return id_headers(given, (trace_id, span_id, flags), carried_id(self._context)) if is_valid else []
 
     def _completes(self, message: Message, kind: str) -> bool:
         if kind == "http.response.trailers":
@@ -290,7 +298,7 @@ class Exchange:
         # Foreign processors and readers may raise in each; then the others are recorded all the same.
         try:
             if not self.is_websocket:
-                self._with.active.step(self._active, -1)
+                self._with.active.going.pop(self, None)  # a forked child ends what its parent has begun
                 series = (*self._active, self.route, self.status, failure)
                 self._with.duration.record(seconds, series, self._ids)
         except Exception as trouble:

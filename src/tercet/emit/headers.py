@@ -7,10 +7,13 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import CarrierT, Getter, TextMapPropagator, default_getter
 
+from tercet.fast.stand_in import has_twin
+
 #: By name; a list of values where a name came more than once.
 HeaderMap = dict[bytes, bytes | list[bytes]]
 
 
+@has_twin()
 def by_name(headers: Iterable[tuple[bytes, bytes]]) -> HeaderMap:
     """Index raw headers once, so that each look-up is one dictionary access.
 

@@ -25,14 +25,16 @@ from tercet.emit.asgi import EXCLUDED
 from tercet.emit.correlation import carried_id, hex_ids, ids_of
 from tercet.emit.records import TAKEN, Fields, said_by
 
+#: What stands first on every line, in the order of `STANDARD`: the first is seconds since 1970.
+Standard = tuple[float, str, str, str, str, str, str, str]
 #: From what stands on every line, and the fields of one record, to its line.
-Render = Callable[[Fields, Fields], str]
+Render = Callable[[Standard, Fields], str]
 #: As OTLP has it: a number and a text.
 Severity = tuple[int, str]
 #: Sends a record to the collector: when it was made, how severe, its message, fields, ids and context.
 Take = Callable[[int, Severity, str, Fields, SpanContext, Context], None]
 
-#: What stands first on every line, in this order; the caller's own fields follow.
+#: The names of what stands first on every line; the caller's own fields follow.
 STANDARD = (
     "timestamp",
     "level",
@@ -222,19 +224,21 @@ class LogStream:
         # Not yet busy: this runs `__str__` of what the caller gave, which may log itself.
         message, own = said_by(record)
         ids = ids_of(context)
-        fields = self._standard(record, message, ids, context)
+        trace_id, span_id, _, _, _, is_valid = ids
+        trace, span = hex_ids(trace_id, span_id) if is_valid else ("", "")
+        identifier, who = carried_id(context) or trace, record.name
+        standard = (record.created, record.levelname, who, message, self._service, trace, span, identifier)
         if own and not _STANDARD_KEYS.isdisjoint(own):
-            own = _renamed(own, fields)
+            own = _renamed(own, dict(zip(STANDARD, standard, strict=True)))
         self._busy.with_a_record = True
         try:
-            self._write_line(fields, own)
+            self._write_line(standard, own)
         except Exception as error:  # A closed stdout does not stop what goes to the collector.
             self._tell_of_failure(record, error)
         try:
-            take = self._takers.get(record.name) or self._taker(record.name)
+            take = self._takers.get(who) or self._taker(who)
             if take is not _nobody and not context.get(_SUPPRESS_INSTRUMENTATION_KEY):
                 severity = _SEVERITIES.get(record.levelno) or _severity(record.levelno)
-                identifier = fields["correlation_id"]
                 if identifier:
                     own["correlation_id"] = identifier
                 take(int(record.created * 1e9), severity, message, own, ids, context)
@@ -252,29 +256,13 @@ class LogStream:
             self._takers[name] = logger.take if isinstance(logger, TakesRecords) else _by_the_api(logger)
         return self._takers[name]
 
-    def _standard(
-        self, record: logging.LogRecord, message: str, ids: SpanContext, context: Context
-    ) -> Fields:
-        trace_id, span_id, _, _, _, is_valid = ids
-        trace, span = hex_ids(trace_id, span_id) if is_valid else ("", "")
-        return {
-            "timestamp": record.created,
-            "level": record.levelname,
-            "logger": record.name,
-            "message": message,
-            "service": self._service,
-            "trace_id": trace,
-            "span_id": span,
-            "correlation_id": carried_id(context) or trace,
-        }
-
-    def _write_line(self, fields: Fields, own: Fields) -> None:
+    def _write_line(self, standard: Standard, own: Fields) -> None:
         stream = self._stream or sys.stdout
         if type(stream) is not TextIOWrapper:
             stream = _behind(stream)
         if self._render is None or stream is None:  # a service without a console has no stdout
             return
-        line = self._render(fields, own) + "\n"
+        line = self._render(standard, own) + "\n"
         with self._writing:  # a stream splits lines that are longer than its buffer
             try:
                 stream.write(line)

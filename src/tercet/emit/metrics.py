@@ -1,7 +1,7 @@
 """Declared metrics brought to life as instruments that cost little to use."""
 
 import os
-import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
@@ -65,8 +65,13 @@ class ApiRecorder:
 class ActiveCounts:
     """Count what is going on right now, by attributes, without a measurement per step.
 
-    The counts are read when metrics are collected; one step costs a dictionary entry and a lock that is free.
-    A forked child starts at zero: what its parent is doing is not going on in the child.
+    It is counted when metrics are collected; to begin and to end cost one access to a dictionary each, which
+    needs no lock. A forked child starts at zero: what its parent is doing is not going on in the child.
+
+    Attributes:
+        going: What is going on, and its attribute values, in the order of the declaration. Whoever begins
+            writes itself here, and takes itself out at the end.
+        known: The attribute values that there are, by themselves, so that each is kept once; see `learn`.
     """
 
     def __init__(self, meter: Meter, metric: Metric) -> None:
@@ -76,18 +81,15 @@ class ActiveCounts:
         meter.create_observable_up_down_counter(metric.name, [self._observe], metric.unit, metric.help)
 
     def _start_at_zero(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: dict[tuple[str, ...], int] = {}
+        self.going: dict[object, tuple[str, ...]] = {}
+        self.known: dict[tuple[str, ...], tuple[str, ...]] = {}
 
-    def step(self, values: tuple[str, ...], by: int) -> None:
-        """Add `by` to the count of these attribute values, which stand in the order of the declaration."""
-        with self._lock:
-            count = self._counts.get(values, 0) + by
-            # A child that is forked within a request ends what its parent has begun.
-            self._counts[values] = count if count > 0 else 0
+    def learn(self, values: tuple[str, ...]) -> tuple[str, ...]:
+        """Count for these attribute values from now on: at zero where nothing goes on."""
+        return self.known.setdefault(values, values)
 
     def _observe(self, _options: CallbackOptions) -> Iterator[Observation]:
-        with self._lock:
-            counts = list(self._counts.items())
-        for values, count in counts:
-            yield Observation(count, dict(zip(self._keys, values, strict=True)))
+        # Copied in one step, for others begin and end meanwhile.
+        counts = Counter(list(self.going.values()))
+        for values in list(self.known):
+            yield Observation(counts[values], dict(zip(self._keys, values, strict=True)))

@@ -7,6 +7,7 @@ find it owned and stay out. Routes are learnt from the route that handles, at no
 
 import functools
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import wrapt
@@ -60,14 +61,14 @@ def _hooked_application(name: str) -> Callable[[Any], Any]:
         @functools.wraps(original)
         async def call(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
             if OWNER in scope:
-                skips = is_foreign and asgi.installed() is not None and scope["type"] != "lifespan"
+                skips = is_foreign and asgi.installed is not None and scope["type"] != "lifespan"
                 await (self.app(scope, receive, send) if skips else original(self, scope, receive, send))
                 return
-            edge = asgi.installed()
-            if edge is not None and scope["type"] == "lifespan":
-                await edge.live(functools.partial(original, self), scope, receive, send)
-            elif edge is not None and edge.owns(scope):
-                inside = self.app if is_foreign else functools.partial(original, self)
+            edge, kind = asgi.installed, scope["type"]
+            if edge is not None and kind == "lifespan":
+                await edge.live(MethodType(original, self), scope, receive, send)
+            elif edge is not None and kind in asgi.OBSERVED:
+                inside = self.app if is_foreign else MethodType(original, self)
                 await edge.observe(inside, scope, receive, send)
             else:
                 await original(self, scope, receive, send)

@@ -23,7 +23,7 @@ from opentelemetry.trace import (
 )
 
 from tercet.export.attributes import attributes_field, encode_value, own_copy
-from tercet.export.wire import Memo, delimited, text_field, varints
+from tercet.export.wire import Memo, delimited, delimited_each, text_field, varints
 from tercet.fast.stand_in import has_twin
 
 #: Who emitted a span or a record, and its body as `encode_span` or `encode_log` made it.
@@ -80,27 +80,39 @@ def encode_request(items: Sequence[Encoded]) -> bytes:
     groups: dict[Resource, dict[InstrumentationScope | None, list[bytes]]] = {}
     # A resource renders itself as JSON to be hashed, so equality is asked once an object, not once a span.
     known: dict[tuple[int, int], list[bytes]] = {}
+    bodies: list[bytes] = []
+    of_latest: Any = None
+    by_latest: Any = None
     for resource, scope, body in items:
-        emitter = (id(resource), id(scope))
-        bodies = known.get(emitter)
-        if bodies is None:
-            bodies = known[emitter] = groups.setdefault(resource, {}).setdefault(scope, [])
-        bodies += (b"\x12", varints[len(body)], body)
-    return b"".join([_resource_field(resource, scopes) for resource, scopes in groups.items()])
+        # Mostly who emitted the one before.
+        if resource is not of_latest or scope is not by_latest:
+            of_latest, by_latest = resource, scope
+            emitter = (id(resource), id(scope))
+            if emitter not in known:
+                known[emitter] = groups.setdefault(resource, {}).setdefault(scope, [])
+            bodies = known[emitter]
+        bodies.append(body)
+    # Joined once: what is copied takes longer than all else here.
+    return b"".join([part for resource, scopes in groups.items() for part in _of_resource(resource, scopes)])
 
 
-def _resource_field(resource: Resource, scopes: dict[InstrumentationScope | None, list[bytes]]) -> bytes:
+def _of_resource(resource: Resource, scopes: dict[InstrumentationScope | None, list[bytes]]) -> list[bytes]:
     who = delimited(b"\x0a", attributes_field(b"\x0a", resource.attributes))
-    groups = [_scope_field(scope, bodies) for scope, bodies in scopes.items()]
-    return delimited(b"\x0a", b"".join([who, *groups, text_field(b"\x1a", resource.schema_url)]))
+    groups = [part for scope, bodies in scopes.items() for part in _of_scope(scope, bodies)]
+    return _delimited_parts(b"\x0a", [who, *groups, text_field(b"\x1a", resource.schema_url)])
 
 
-def _scope_field(scope: InstrumentationScope | None, bodies: list[bytes]) -> bytes:
+def _of_scope(scope: InstrumentationScope | None, bodies: list[bytes]) -> list[bytes]:
+    all_bodies = delimited_each(b"\x12", bodies)
     if scope is None:
-        return delimited(b"\x12", b"".join([delimited(b"\x0a", b""), *bodies]))
+        return _delimited_parts(b"\x12", [delimited(b"\x0a", b""), all_bodies])
     name, version = text_field(b"\x0a", scope.name), text_field(b"\x12", scope.version)
     who = delimited(b"\x0a", name + version + attributes_field(b"\x1a", scope.attributes))
-    return delimited(b"\x12", b"".join([who, *bodies, text_field(b"\x1a", scope.schema_url)]))
+    return _delimited_parts(b"\x12", [who, all_bodies, text_field(b"\x1a", scope.schema_url)])
+
+
+def _delimited_parts(tag: bytes, parts: list[bytes]) -> list[bytes]:
+    return [tag, varints[sum(map(len, parts))], *parts]
 
 
 def encode_span(span: ReadableSpan) -> bytes:

@@ -88,26 +88,27 @@ class LeanLogger(Logger):
                 exception=exception,
             )
             return
-        observed = time_ns() if observed_timestamp is None else observed_timestamp
         number: Any = 0 if severity_number is None else getattr(severity_number, "_value_", severity_number)
+        severity = (number, severity_text)
         ids = get_current_span(context).get_span_context()
-        self._put((timestamp, observed), ids, (number, severity_text), body, attributes)
+        self.take(timestamp, severity, body, attributes or {}, ids, context, observed_timestamp)
 
     def take(  # noqa: PLR0917 - the log stream has it so: names cost as much as the rest
         self,
-        created: int,
-        severity: tuple[int, str],
-        message: str,
+        created: int | None,
+        severity: tuple[int, str | None],
+        message: Any,
         fields: Mapping[str, Any],
         ids: SpanContext,
-        context: Context,
+        context: Context | None,
+        observed: int | None = None,
     ) -> None:
-        """Send on its way what a log stream knows of a record, whose values are plain data."""
+        """Send on its way what is known of a record."""
         if self._multi_log_record_processor.others or len(fields) > self._room or not is_simple(fields):
             number, text = severity
             self.emit(
                 timestamp=created,
-                observed_timestamp=time_ns(),
+                observed_timestamp=observed,
                 context=context,
                 severity_text=text,
                 severity_number=SeverityNumber(number),
@@ -115,20 +116,10 @@ class LeanLogger(Logger):
                 attributes=fields,
             )
         elif self._logger_config.is_enabled:
-            self._put((created, time_ns()), ids, severity, message, fields)
-
-    def _put(
-        self,
-        times: tuple[int | None, int],
-        ids: SpanContext,
-        severity: tuple[int, str | None],
-        body: Any,
-        attributes: Mapping[str, Any] | None,
-    ) -> None:
-        outlets = self._multi_log_record_processor.outlets
-        if outlets:
+            outlets = self._multi_log_record_processor.outlets
+            observed = time_ns() if observed is None else observed
             try:
-                encoded = encode_log_fields(*times, ids[:2], ids[3], severity, body, attributes)
+                encoded = encode_log_fields(created, observed, ids[:2], ids[3], severity, message, fields)
             except Exception as error:  # A record can hold anything, and must not fail whoever logs.
                 for outlet in outlets:
                     outlet.outbox.refuse("encode_failed", error)

@@ -11,11 +11,13 @@ from typing import Any
 from tercet.fast.stand_in import has_twin
 
 Fields = dict[str, Any]
+#: Time in seconds since 1970, level, logger, message, service, and the ids of trace, span and correlation.
+Standard = tuple[float, str, str, str, str, str, str, str]
 
 _COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 _DIM = "2"
-# Shown as columns, or not needed beside them.
-_COLUMNS = ("timestamp", "level", "logger", "message", "service", "span_id", "exception.stacktrace", "stack")
+# What has lines of its own.
+_BELOW = ("exception.stacktrace", "stack")
 
 
 @functools.lru_cache(maxsize=8)
@@ -51,25 +53,23 @@ _texts = _Texts()
 
 
 @has_twin()
-def json_line(standard: Fields, own: Fields) -> str:
+def json_line(standard: Standard, own: Fields) -> str:
     r"""Render a log record as one line of valid JSON, whatever it holds.
 
-    >>> who = {"level": "INFO", "logger": "orders", "service": "shop"}
-    >>> ids = {"trace_id": "", "span_id": "", "correlation_id": ""}
-    >>> line = json_line({"timestamp": 0, "message": "two\nlines", **who, **ids}, {"ratio": float("nan")})
+    >>> line = json_line((0, "INFO", "orders", "two\nlines", "shop", "", "", ""), {"ratio": float("nan")})
     >>> json.loads(line)["message"], json.loads(line)["ratio"]
     ('two\nlines', 'nan')
 
     Args:
-        standard: What stands on every line.
+        standard: What stands on every line: time, level, logger, message, service, and the three ids.
         own: What one record has beside it.
     """
+    seconds, level, logger, message, service, trace_id, span_id, correlation_id = standard
     # What `json.dumps` makes of it, which takes three times as long to set itself up for one small object.
     line = (
-        f'{{"timestamp": "{rfc3339(standard["timestamp"])}", "level": {_texts[standard["level"]]}, '
-        f'"logger": {_texts[standard["logger"]]}, "message": {_quoted(standard["message"])}, '
-        f'"service": {_texts[standard["service"]]}, "trace_id": "{standard["trace_id"]}", '
-        f'"span_id": "{standard["span_id"]}", "correlation_id": {_quoted(standard["correlation_id"])}'
+        f'{{"timestamp": "{rfc3339(seconds)}", "level": {_texts[level]}, "logger": {_texts[logger]}, '
+        f'"message": {_quoted(message)}, "service": {_texts[service]}, "trace_id": "{trace_id}", '
+        f'"span_id": "{span_id}", "correlation_id": {_quoted(correlation_id)}'
     )
     for key, value in own.items():
         line += f", {_texts[key]}: {_json(value)}"
@@ -93,27 +93,26 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def console_line(standard: Fields, own: Fields, *, colour: bool) -> str:
+def console_line(standard: Standard, own: Fields, *, colour: bool) -> str:
     """Render a log record for a person: time, level, logger, message, then the rest.
 
-    >>> fields = {"timestamp": 0, "level": "INFO", "logger": "orders", "message": "paid"}
-    >>> console_line(fields, {"total": 1}, colour=False)[14:]
+    >>> standard = (0, "INFO", "orders", "paid", "shop", "", "", "")
+    >>> console_line(standard, {"total": 1}, colour=False)[14:]
     'INFO     orders  paid  total=1'
     """
-    fields = standard | own
+    seconds, level, logger, message, _, trace_id, _, correlation_id = standard
+    level = str(level)  # whatever somebody has called it
     paint = _painted if colour else _unpainted
-    time = datetime.fromtimestamp(fields["timestamp"]).strftime("%H:%M:%S.%f")[:-3]  # the reader's own clock
-    level = str(fields["level"])
+    time = datetime.fromtimestamp(seconds).strftime("%H:%M:%S.%f")[:-3]  # the reader's own clock
+    shown = {"trace_id": trace_id, "correlation_id": correlation_id, **own}
     rest = "  ".join(
         f"{_harmless(key)}={_shown(value)}"
-        for key, value in fields.items()
-        if key not in _COLUMNS and value not in ("", None)
+        for key, value in shown.items()
+        if key not in _BELOW and value not in ("", None)
     )
-    head = (
-        f"{paint(time, _DIM)}  {paint(f'{level:<8}', _COLOURS.get(level, '0'))} {_harmless(fields['logger'])}"
-    )
-    line = f"{head}  {_harmless(fields['message'])}" + (f"  {paint(rest, _DIM)}" if rest else "")
-    below = [str(fields[key]).rstrip() for key in ("exception.stacktrace", "stack") if fields.get(key)]
+    head = f"{paint(time, _DIM)}  {paint(f'{level:<8}', _COLOURS.get(level, '0'))} {_harmless(logger)}"
+    line = f"{head}  {_harmless(message)}" + (f"  {paint(rest, _DIM)}" if rest else "")
+    below = [str(own[key]).rstrip() for key in _BELOW if own.get(key)]
     return "\n".join([line, *(_harmless(block, keep="\n\t") for block in below)])
 
 
@@ -138,7 +137,7 @@ def _unpainted(text: str, _code: str) -> str:
     return text
 
 
-def line_renderer(log_format: str, environ: Mapping[str, str]) -> Callable[[Fields, Fields], str] | None:
+def line_renderer(log_format: str, environ: Mapping[str, str]) -> Callable[[Standard, Fields], str] | None:
     """Choose how lines are rendered: None for no lines, colour only on a terminal that wants it."""
     if log_format == "off":
         return None

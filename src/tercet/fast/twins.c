@@ -86,11 +86,13 @@ put_hex(char *to, unsigned long long number, int digits)
 /* What the module knows in one interpreter, which may be one of several in its process. */
 
 typedef enum {
-    JSON_LINE, ENCODE_LOG_FIELDS, SAID_BY, IS_SIMPLE, PARSE_TRACEPARENT, HEX_IDS, ID_HEADERS, TWINS
+    JSON_LINE, ENCODE_LOG_FIELDS, DELIMITED_EACH, SAID_BY, IS_SIMPLE, BY_NAME, PARSE_TRACEPARENT, HEX_IDS,
+    ID_HEADERS, TWINS
 } Twin;
 
 static const char *const twin_names[TWINS] = {
-    "json_line", "encode_log_fields", "said_by", "is_simple", "parse_traceparent", "hex_ids", "id_headers"
+    "json_line", "encode_log_fields", "delimited_each", "said_by", "is_simple", "by_name", "parse_traceparent",
+    "hex_ids", "id_headers"
 };
 
 /* What stands on every line; the first is its time. */
@@ -108,7 +110,7 @@ static const char *const cause_names[CAUSES] = {"exc_info", "exc_text", "stack_i
 typedef struct {
     PyObject *in_python[TWINS];                            /* what each twin leaves to */
     PyObject *own_names, *not_fields, *plain_record;       /* what `said_by` is told */
-    PyObject *standard[STANDARD], *causes[CAUSES];         /* the names above, as keys */
+    PyObject *causes[CAUSES];                              /* the names above, as keys */
     PyObject *message, *arguments, *given_fields;          /* more keys */
     PyObject *half;                                        /* the bits of half a trace id */
 } State;
@@ -391,20 +393,19 @@ add_time(Buffer *out, PyObject *seconds)
 }
 
 static Outcome
-add_line(Buffer *out, const State *state, PyObject *standard, PyObject *own)
+add_line(Buffer *out, PyObject *standard, PyObject *own)
 {
-    if (!PyDict_CheckExact(standard) || !PyDict_CheckExact(own))
+    if (!PyTuple_CheckExact(standard) || PyTuple_Size(standard) != STANDARD || !PyDict_CheckExact(own))
         return LEFT;
     PyObject *key, *value;
     ADD(out, "{\"timestamp\": \"");
-    TRY(find(standard, state->standard[0], &value));
-    TRY(add_time(out, value));
+    TRY(add_time(out, PyTuple_GetItem(standard, 0)));
     ADD(out, "\"");
     for (int i = 1; i < STANDARD; i++) {
         ADD(out, ", \"");
         TRY(add(out, standard_names[i], strlen(standard_names[i])));
         ADD(out, "\": ");
-        TRY(find(standard, state->standard[i], &value));
+        value = PyTuple_GetItem(standard, i);
         TRY(is_hexadecimal(i) ? add_unescaped(out, value) : add_quoted(out, value));
     }
     for (Py_ssize_t position = 0; PyDict_Next(own, &position, &key, &value);) {
@@ -422,7 +423,7 @@ json_line(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     Buffer out;
     start(&out);
-    Outcome outcome = count == 2 ? add_line(&out, state_of(module), args[0], args[1]) : LEFT;
+    Outcome outcome = count == 2 ? add_line(&out, args[0], args[1]) : LEFT;
     PyObject *line = outcome == DONE ? PyUnicode_FromStringAndSize(out.bytes, out.length) : NULL;
     end(&out);
     return outcome == LEFT ? leave(state_of(module), JSON_LINE, args, count) : line;
@@ -624,6 +625,42 @@ encode_log_fields(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return outcome == LEFT ? leave(state_of(module), ENCODE_LOG_FIELDS, args, count) : record;
 }
 
+/* Many records or spans, each of which stands in a field of the same kind. */
+
+static Outcome
+measure_each(const Text *tag, PyObject *bodies, Py_ssize_t *size)
+{
+    *size = 0;
+    for (Py_ssize_t i = 0; i < PyList_Size(bodies); i++) {
+        PyObject *body = PyList_GetItem(bodies, i);
+        if (!PyBytes_CheckExact(body) || PyBytes_Size(body) > LONGEST || *size > 16 * LONGEST)
+            return LEFT;
+        *size += tag->length + varint_size(PyBytes_Size(body)) + PyBytes_Size(body);
+    }
+    return DONE;
+}
+
+static PyObject *
+delimited_each(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    Py_ssize_t size;
+    if (count != 2 || !PyBytes_CheckExact(args[0]) || !PyList_CheckExact(args[1]))
+        return leave(state_of(module), DELIMITED_EACH, args, count);
+    Text tag = {PyBytes_AsString(args[0]), PyBytes_Size(args[0])};
+    if (tag.length > FEW || measure_each(&tag, args[1], &size) != DONE)
+        return leave(state_of(module), DELIMITED_EACH, args, count);
+    PyObject *all = PyBytes_FromStringAndSize(NULL, size);
+    char *to = all == NULL ? NULL : PyBytes_AsString(all);
+    for (Py_ssize_t i = 0; to != NULL && i < PyList_Size(args[1]); i++) {
+        PyObject *body = PyList_GetItem(args[1], i);
+        memcpy(to, tag.bytes, tag.length);
+        to = put_varint(to + tag.length, PyBytes_Size(body));
+        memcpy(to, PyBytes_AsString(body), PyBytes_Size(body));
+        to += PyBytes_Size(body);
+    }
+    return all;
+}
+
 /* The message of a record, and what the caller of a logger has added to it. */
 
 static Outcome
@@ -776,13 +813,16 @@ read_hex(const char *digits, int count, unsigned long long *number)
 
 /* Read `traceparent` as it nearly always is: https://www.w3.org/TR/trace-context/#traceparent-header. */
 static Outcome
-read_traceparent(PyObject *headers, char *trace_id, unsigned long long *span_id, unsigned long long *flags)
+read_traceparent(PyObject *header, char *trace_id, unsigned long long *span_id, unsigned long long *flags)
 {
     Text text;
     unsigned long long high, low;
-    if (!PyList_CheckExact(headers) || PyList_Size(headers) != 1)
+    if (PyBytes_CheckExact(header))
+        text = (Text){PyBytes_AsString(header), PyBytes_Size(header)};
+    else if (PyList_CheckExact(header) && PyList_Size(header) == 1)
+        TRY(read_ascii(PyList_GetItem(header, 0), &text));
+    else
         return LEFT;
-    TRY(read_ascii(PyList_GetItem(headers, 0), &text));
     const char *at = text.bytes;
     if (text.length != 55 || memcmp(at, "00-", 3) != 0 || at[35] != '-' || at[52] != '-')
         return LEFT;
@@ -793,6 +833,43 @@ read_traceparent(PyObject *headers, char *trace_id, unsigned long long *span_id,
     memcpy(trace_id, at + 3, 32);
     trace_id[32] = 0;
     return (high || low) && *span_id ? DONE : LEFT;
+}
+
+/* Index one header, as it nearly always is: by a name in lower case that no other has. */
+static Outcome
+index_header(PyObject *index, PyObject *pair)
+{
+    if (!PyTuple_CheckExact(pair) || PyTuple_Size(pair) != 2 || !PyBytes_CheckExact(PyTuple_GetItem(pair, 0)))
+        return LEFT;
+    PyObject *name = PyTuple_GetItem(pair, 0);
+    const char *letters = PyBytes_AsString(name);
+    for (Py_ssize_t i = 0; i < PyBytes_Size(name); i++)
+        if (letters[i] >= 'A' && letters[i] <= 'Z')
+            return LEFT;
+    return PyDict_SetItem(index, name, PyTuple_GetItem(pair, 1)) < 0 ? FAILED : DONE;
+}
+
+static Outcome
+index_headers(PyObject *index, PyObject *headers)
+{
+    if (!PyList_CheckExact(headers))
+        return LEFT;
+    for (Py_ssize_t i = 0; i < PyList_Size(headers); i++)
+        TRY(index_header(index, PyList_GetItem(headers, i)));
+    return PyDict_Size(index) == PyList_Size(headers) ? DONE : LEFT;
+}
+
+static PyObject *
+by_name(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *index = PyDict_New();
+    if (index == NULL)
+        return NULL;
+    Outcome outcome = count == 1 ? index_headers(index, args[0]) : LEFT;
+    if (outcome == DONE)
+        return index;
+    Py_DECREF(index);
+    return outcome == LEFT ? leave(state_of(module), BY_NAME, args, count) : NULL;
 }
 
 static PyObject *
@@ -853,12 +930,12 @@ typedef struct {
 static Outcome
 read_ids(const State *state, PyObject *object, Ids *ids)
 {
-    if (!PyTuple_CheckExact(object) || PyTuple_Size(object) != 3)
+    /* trace id, span id, is remote, flags, state, is valid */
+    if (!PyTuple_Check(object) || PyTuple_Size(object) != 6 || PyTuple_GetItem(object, 5) != Py_True)
         return LEFT;
-    PyObject *flags = PyTuple_GetItem(object, 2);
     TRY(read_trace_id(state, PyTuple_GetItem(object, 0), &ids->high, &ids->low));
     TRY(read_unsigned(PyTuple_GetItem(object, 1), &ids->span));
-    TRY(read_flags(flags, 0xff, &ids->flags));
+    TRY(read_flags(PyTuple_GetItem(object, 3), 0xff, &ids->flags));
     return DONE;
 }
 
@@ -951,17 +1028,14 @@ leave_to(PyObject *module, PyObject *args)
 
 static PyMethodDef functions[] = {
     {"leave_to", leave_to, METH_VARARGS, "Say which function does what its twin leaves, and what it knows."},
-    TWIN(json_line), TWIN(encode_log_fields), TWIN(said_by), TWIN(is_simple), TWIN(parse_traceparent),
-    TWIN(hex_ids), TWIN(id_headers), {NULL, NULL, 0, NULL},
+    TWIN(json_line), TWIN(encode_log_fields), TWIN(delimited_each), TWIN(said_by), TWIN(is_simple),
+    TWIN(by_name), TWIN(parse_traceparent), TWIN(hex_ids), TWIN(id_headers), {NULL, NULL, 0, NULL},
 };
 
 static int
 know(PyObject *module)
 {
     State *state = state_of(module);
-    for (int i = 0; i < STANDARD; i++)
-        if ((state->standard[i] = PyUnicode_InternFromString(standard_names[i])) == NULL)
-            return -1;
     for (int i = 0; i < CAUSES; i++)
         if ((state->causes[i] = PyUnicode_InternFromString(cause_names[i])) == NULL)
             return -1;

@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route, Router
 
 from tercet import ObservabilityMiddleware
 from tercet.emit import asgi, starlette
-from tercet.emit.asgi import OWNER, AsgiEdge, any_of
+from tercet.emit.asgi import AsgiEdge, any_of
 
 DURATION = "http.server.request.duration"
 
@@ -144,7 +144,7 @@ def test_every_websocket_has_one_owner(seen, name):
 
 def test_an_application_made_before_the_edge_was_installed_is_observed(seen):
     """The hooks sit on the classes."""
-    edge = asgi.installed()
+    edge = asgi.installed
     asgi.install(None)
     before = (
         fastapi_app(telemetry={"tracing": False, "metrics": False, "logs": False})
@@ -172,7 +172,7 @@ def test_installing_the_hooks_again_hooks_nothing_twice(seen):
 
 def test_the_middleware_without_an_edge_passes_on(seen):
     """`http_edges="off"`, or no setup at all."""
-    edge = asgi.installed()
+    edge = asgi.installed
     asgi.install(None)
     try:
         sent = play(ObservabilityMiddleware(Router([Route("/x/{id}", endpoint)])), http_scope("/x/1"))
@@ -278,17 +278,6 @@ def test_without_an_access_log_there_are_no_lines(seen):
     edge = AsgiEdge()
     asyncio.run(edge.observe(Mount("/", Router([Route("/x/{id}", endpoint)])), *driven(http_scope("/x/1"))))
     assert (len(seen.spans), seen.logs) == (1, [])
-
-
-def test_an_owner_is_whoever_came_first():
-    """Only requests and websockets have one."""
-    edge = AsgiEdge()
-    assert [
-        edge.owns({"type": "http"}),
-        edge.owns({"type": "http", OWNER: None}),
-        edge.owns({"type": "websocket"}),
-        edge.owns({"type": "lifespan"}),
-    ] == [True, False, True, False]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ ACTIVE = "http.server.active_requests"
 @pytest.fixture(autouse=True)
 def _contrib(seen):
     """Contrib observes requests, as `http_edges="contrib"` sets it up."""
-    ours = asgi.installed()
+    ours = asgi.installed
     asgi.install(ContribEdge(excluded_paths=("/health",), access_log=access_logger()))
     yield
     asgi.install(ours)

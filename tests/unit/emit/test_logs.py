@@ -530,10 +530,10 @@ def interrupted(render, times=1, **options):
     """Let a signal come while a line is made, and its handler log; lines are written as to a real stdout."""
     left = iter(range(times))
 
-    def render_and_be_interrupted(fields, own):
-        if fields["logger"] == "orders" and next(left, None) is not None:
+    def render_and_be_interrupted(standard, own):
+        if standard[2] == "orders" and next(left, None) is not None:
             signal.raise_signal(signal.SIGUSR1)
-        return render(fields, own)
+        return render(standard, own)
 
     def handle(_number, _frame):
         logging.getLogger("handler").warning("interrupting")
@@ -562,10 +562,10 @@ def test_a_signals_handler_that_logs_while_its_thread_does_loses_neither():
 def test_a_signals_handler_that_logs_and_ends_its_thread_loses_nothing():
     """As one that calls `sys.exit`; the record that it interrupts goes with the thread."""
 
-    def exiting(fields, own):
-        if fields["logger"] == "orders":
+    def exiting(standard, own):
+        if standard[2] == "orders":
             raise SystemExit
-        return json_line(fields, own)
+        return json_line(standard, own)
 
     with interrupted(exiting) as (lines, outlet):
         with pytest.raises(SystemExit):
@@ -576,9 +576,9 @@ def test_a_signals_handler_that_logs_and_ends_its_thread_loses_nothing():
 def test_what_is_put_aside_without_end_does_not_hold_the_thread():
     """Something is wrong then, but not with the application."""
 
-    def endless(fields, own):
+    def endless(standard, own):
         logging.getLogger("endless").warning("again")
-        return json_line(fields, own)
+        return json_line(standard, own)
 
     with interrupted(endless) as (lines, _):
         logging.getLogger("orders").info("paid")

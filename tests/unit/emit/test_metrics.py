@@ -45,13 +45,18 @@ def test_a_declared_histogram_becomes_an_instrument(reader, meter):
     assert tuple(metric.data.data_points[0].explicit_bounds) == HTTP_SERVER_DURATION.buckets
 
 
+def begin(active, what, *values):
+    """Write down that something goes on, as whoever begins it does."""
+    active.going[what] = active.learn(values)
+
+
 def test_what_goes_on_is_counted_by_attributes(reader, meter):
     """As a sum that goes up and down."""
     active = ActiveCounts(meter, HTTP_SERVER_ACTIVE)
-    active.step(("GET", "http"), 1)
-    active.step(("GET", "http"), 1)
-    active.step(("POST", "https"), 1)
-    active.step(("GET", "http"), -1)
+    begin(active, "first", "GET", "http")
+    begin(active, "second", "GET", "http")
+    begin(active, "third", "POST", "https")
+    del active.going["second"]
     metric = collected(reader)
     assert (metric.name, metric.unit, metric.data.is_monotonic) == (
         "http.server.active_requests",
@@ -63,39 +68,39 @@ def test_what_goes_on_is_counted_by_attributes(reader, meter):
 
 
 def test_a_series_that_is_at_rest_is_told_as_zero(reader, meter):
-    """It does not vanish, and it is never below."""
+    """It does not vanish."""
     active = ActiveCounts(meter, HTTP_SERVER_ACTIVE)
-    active.step(("GET", "http"), 1)
-    active.step(("GET", "http"), -1)
-    active.step(("GET", "http"), -1)
+    begin(active, "first", "GET", "http")
+    del active.going["first"]
     assert counts(reader) == {("GET", "http"): 0}
 
 
 def test_threads_lose_no_step(reader, meter):
-    """Several loops may run in one process."""
+    """Several loops may run in one process, and metrics be collected meanwhile."""
     active = ActiveCounts(meter, HTTP_SERVER_ACTIVE)
 
-    def steps():
-        for _ in range(2000):
-            active.step(("GET", "http"), 1)
+    def steps(thread):
+        for number in range(2000):
+            begin(active, (thread, number), "GET", "http")
+            if number % 2:
+                del active.going[thread, number]
 
-    threads = [threading.Thread(target=steps) for _ in range(4)]
+    threads = [threading.Thread(target=steps, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
-    assert counts(reader) == {("GET", "http"): 8000}
+    while any(thread.is_alive() for thread in threads):
+        collected(reader)
+    assert counts(reader) == {("GET", "http"): 4000}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="This system does not fork.")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_starts_at_zero(meter):
-    """What its parent is doing is not going on in the child, even when a step is being made."""
+    """What its parent is doing is not going on in the child."""
     active = ActiveCounts(meter, HTTP_SERVER_ACTIVE)
-    active.step(("GET", "http"), 1)
-    with active._lock:
-        child = os.fork()
-        if child == 0:
-            active.step(("POST", "http"), 1)
-            os._exit(0 if active._counts == {("POST", "http"): 1} else 1)
+    begin(active, "first", "GET", "http")
+    child = os.fork()
+    if child == 0:
+        begin(active, "second", "POST", "http")
+        os._exit(0 if [*active.known] == [("POST", "http")] and [*active.going] == ["second"] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

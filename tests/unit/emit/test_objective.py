@@ -146,7 +146,7 @@ def test_a_stream_is_bad_when_it_breaks(registry, reader, promise):
 
     app = Starlette(routes=[Mount("/api", routes=[Route("/orders", endpoint)])])
     promise(where={"http.route": "/api/orders"})
-    before = asgi.installed()
+    before = asgi.installed
     asgi.install(AsgiEdge(meter_provider=reader.provider, registry=registry))
     starlette.install()
     try:

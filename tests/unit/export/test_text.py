@@ -33,14 +33,21 @@ def closed():
     return stream
 
 
+def standard(**fields):
+    """What stands on every line, but for these."""
+    return tuple((FIELDS | fields).values())
+
+
 def picture(fields, colour=False):
     """Draw a console line without its time, which is the reader's own."""
-    return console_line(FIELDS, fields, colour=colour)[14:]
+    own = {key: value for key, value in fields.items() if key not in FIELDS}
+    known = {key: value for key, value in fields.items() if key in FIELDS}
+    return console_line(standard(**known), own, colour=colour)[14:]
 
 
 def test_a_line_of_json_is_golden():
     """Order, types and time are what readers of logs build on."""
-    assert json_line(FIELDS, {"amount": 5, "ok": True, "note": None, "tags": ["é"]}) == (
+    assert json_line(standard(), {"amount": 5, "ok": True, "note": None, "tags": ["é"]}) == (
         '{"timestamp": "1970-01-01T00:00:00.500000Z", "level": "INFO", "logger": "orders", '
         '"message": "paid", "service": "shop", "trace_id": "", "span_id": "", "correlation_id": "abc", '
         '"amount": 5, "ok": true, '
@@ -50,7 +57,7 @@ def test_a_line_of_json_is_golden():
 
 def test_numbers_that_json_does_not_have_become_text():
     """Strict readers refuse NaN."""
-    line = json_line(FIELDS, {"a": float("nan"), "b": {"c": [float("inf"), 1.5]}})
+    line = json_line(standard(), {"a": float("nan"), "b": {"c": [float("inf"), 1.5]}})
     read = json.loads(line, parse_constant=pytest.fail)
     assert (read["a"], read["b"]) == ("nan", {"c": ["inf", 1.5]})
 
@@ -79,14 +86,14 @@ def test_a_line_for_people_is_columns_then_fields(fields, expected):
 
 def test_colour_marks_the_level():
     """Red is an error; a level of one's own has no colour."""
-    assert "\x1b[31mERROR   \x1b[0m" in console_line(FIELDS | {"level": "ERROR"}, {}, colour=True)
-    assert "\x1b[0mSUCCESS \x1b[0m" in console_line(FIELDS | {"level": "SUCCESS"}, {}, colour=True)
+    assert "\x1b[31mERROR   \x1b[0m" in console_line(standard(level="ERROR"), {}, colour=True)
+    assert "\x1b[0mSUCCESS \x1b[0m" in console_line(standard(level="SUCCESS"), {}, colour=True)
 
 
 @given(st.text(), st.text(), st.text())
 def test_whatever_is_said_stays_on_its_line(message, key, value):
     """One record, one line, no control characters."""
-    line = console_line({**FIELDS, "message": message}, {f"x{key}": value}, colour=False)
+    line = console_line(standard(message=message), {f"x{key}": value}, colour=False)
     assert line.isprintable()
 
 
@@ -108,6 +115,6 @@ def test_the_form_follows_the_setting_and_the_terminal(log_format, stdout, envir
     """JSON for a pipe, columns for a terminal, colour where it is wanted."""
     monkeypatch.setattr(sys, "stdout", stdout)
     render = line_renderer(log_format, environ)
-    line = render(FIELDS, {}) if render else ""
+    line = render(standard(), {}) if render else ""
     kinds = {"json": line.startswith("{"), "colour": "\x1b[" in line, "none": not line}
     assert next((name for name, holds in kinds.items() if holds), "text") == kind

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tercet.emit import correlation, exchange, logs, records, tracecontext
-from tercet.export import attributes, encode, text
+from tercet.emit import correlation, exchange, headers, records, tracecontext
+from tercet.export import attributes, encode, text, wire
 from tercet.fast import stand_in
 
 pytestmark = pytest.mark.skipif(not stand_in.is_compiled(), reason="There is no compiler here.")
@@ -63,7 +63,7 @@ def same(name, *arguments):
 )
 def test_a_line_is_the_same(seconds, who, ids, own):
     """Also of texts that must be escaped, and of times at the edge of a microsecond."""
-    same("json_line", dict(zip(logs.STANDARD, (seconds, *who, *ids), strict=True)), own)
+    same("json_line", (seconds, *who, *ids), own)
 
 
 @given(
@@ -202,15 +202,42 @@ NAMES = st.binary(max_size=16) | st.sampled_from(
 
 @given(
     st.lists(st.tuples(NAMES | NAMES.map(bytearray), st.binary()) | st.lists(NAMES, max_size=3), max_size=3),
-    st.tuples(st.integers(-1, 2**128), st.integers(-1, 2**64), st.integers(-1, 256)),
+    st.tuples(
+        st.integers(-1, 2**128),
+        st.integers(-1, 2**64),
+        st.booleans(),
+        st.integers(-1, 256),
+        st.none(),
+        st.booleans(),
+    ),
     TEXTS,
 )
-@example([(b"content-length", b"2")], (1, 2, 3), "")
-@example([(b"traceresponse", b"")], (1, 2, 3), "mine")
-@example(((b"date", b""),), (2**127, 2**63, 1), "mine")
+@example([(b"content-length", b"2")], (1, 2, True, 3, None, True), "")
+@example([(b"traceresponse", b"")], (1, 2, True, 3, None, True), "mine")
+@example(((b"date", b""),), (2**127, 2**63, True, 1, None, True), "mine")
 def test_the_headers_of_a_response_are_the_same(given_by_the_application, ids, carried):
     """With an id that was carried, or without; and whatever else the response bears."""
     same("id_headers", given_by_the_application, ids, carried)
+
+
+@given(
+    st.lists(st.tuples(NAMES | NAMES.map(bytearray), st.binary()) | st.lists(NAMES, max_size=3), max_size=3)
+)
+@example([(b"host", b"shop"), (b"accept", b"*/*")])
+@example([(b"baggage", b"a=1"), (b"baggage", b"b=2")])
+@example([])
+def test_the_headers_of_a_request_are_the_same(came_with_it):
+    """By name, in the order they came; repeated ones, and those that are no headers at all."""
+    same("by_name", came_with_it)
+
+
+@given(
+    st.binary(max_size=3), st.lists(st.binary(max_size=300) | st.builds(bytearray, st.binary()), max_size=4)
+)
+@example(b"\x12", [b"x" * 127, b"", b"x" * 20_000])
+def test_bodies_in_fields_of_their_own_are_the_same(tag, bodies):
+    """Of any length."""
+    same("delimited_each", tag, bodies)
 
 
 def test_each_interpreter_has_its_own(monkeypatch):
@@ -228,5 +255,6 @@ def test_each_is_in_use():
     """Where a twin is there, it stands in."""
     users = (exchange.id_headers, records.said_by, tracecontext.parse_traceparent, correlation.hex_ids)
     users += (attributes.is_simple, encode.encode_log_fields, text.json_line)
+    users += (headers.by_name, wire.delimited_each)
     assert {user.__name__ for user in users} == set(stand_in.in_python)
     assert all(user is getattr(stand_in.twins, user.__name__) for user in users)
