@@ -175,10 +175,10 @@ class Exchange:
 
     async def run(self, app: App) -> None:
         """Run `app` with this exchange's context, and record it when the response is complete."""
-        if not self.is_websocket:
-            self._with.active.going[self] = self._active
         token = attach(self._context)
         try:
+            if not self.is_websocket:
+                self._with.active.going[id(self)] = self._active
             if self._with.access_log is not None:
                 self._log(logging.DEBUG, "request_started", None)
             await app(self.scope, self._watched_receive, self._watched_send)
@@ -298,7 +298,8 @@ class Exchange:
         # Foreign processors and readers may raise in each; then the others are recorded all the same.
         try:
             if not self.is_websocket:
-                self._with.active.going.pop(self, None)  # a forked child ends what its parent has begun
+                # A forked child ends what its parent has begun.
+                self._with.active.going.pop(id(self), None)
                 series = (*self._active, self.route, self.status, failure)
                 self._with.duration.record(seconds, series, self._ids)
         except Exception as trouble:

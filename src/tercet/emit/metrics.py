@@ -69,8 +69,9 @@ class ActiveCounts:
     needs no lock. A forked child starts at zero: what its parent is doing is not going on in the child.
 
     Attributes:
-        going: What is going on, and its attribute values, in the order of the declaration. Whoever begins
-            writes itself here, and takes itself out at the end.
+        going: By the `id()` of what is going on, its attribute values, in the order of the declaration.
+            Whoever begins writes itself here, and takes itself out at the end. Not the thing itself: then one
+            that is abandoned would never be collected, and so never end.
         known: The attribute values that there are, by themselves, so that each is kept once; see `learn`.
     """
 
@@ -81,7 +82,7 @@ class ActiveCounts:
         meter.create_observable_up_down_counter(metric.name, [self._observe], metric.unit, metric.help)
 
     def _start_at_zero(self) -> None:
-        self.going: dict[object, tuple[str, ...]] = {}
+        self.going: dict[int, tuple[str, ...]] = {}
         self.known: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def learn(self, values: tuple[str, ...]) -> tuple[str, ...]:

@@ -35,8 +35,10 @@ _ENDING = 0.9
 _random = random.SystemRandom()
 # Up to here the number of items bounds their bytes; to count all of them would cost each request a lock.
 _LIGHT = 1024
-# Batches for which the thread hurries once it was late: when one was sent, an eighth of the next was there.
-_HASTY_BATCHES = 32
+# Batches for which the thread hurries once it has starved: it was woken so often before one was sent, where a
+# dozen times will do. And seconds that the collector may take: in haste, threads that compute
+# wear each other out.
+_HASTY_BATCHES, _OFTEN, _MOMENT = 32, 64, 0.1
 # Why the thread is woken: a batch is full, its items are heavy, somebody waits for it, or nobody says.
 _FULL, _HEAVY, _ASKED, _TIME = "full", "heavy", "asked", "time"
 _TOLD_BY_LINK = frozenset({"refused", "rejected"})
@@ -178,9 +180,11 @@ class Outbox(Generic[T]):
         items.append(item)
         # Of two threads that append at once both may see the higher length: the next multiple wakes then.
         if not len(items) % self._batch_size:
-            if self._hasty_batches:
+            if self._hasty_batches > 0:
                 self._hasty_batches -= 1
                 native.HASTE.begin(self)
+                if self._stopped:  # meanwhile, and nobody is left who would end it
+                    native.HASTE.end(self)
             self._wake.put(_FULL)
         if self._thread is None:
             self._start()
@@ -299,12 +303,20 @@ class Outbox(Generic[T]):
         # context of the request that happened to start this thread.
         attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         while not self._stopped:
-            why = self._woken()
+            woken = native.times_woken()
+            why, began = self._woken(), time.monotonic()
             self._work(asked=why == _ASKED, whole=why != _FULL)
             native.HASTE.end(self)
-            if len(self._queue) > self._batch_size / 8:
-                self._hasty_batches = _HASTY_BATCHES
+            self._look_whether_late(native.times_woken() - woken, time.monotonic() - began)
+        native.HASTE.end(self)
         self._work(asked=False)  # Nothing is tried any more, so that what is left goes to the spool.
+
+    def _look_whether_late(self, times_woken: int, seconds: float) -> None:
+        """Hurry for a while where this thread has starved, and no more where the collector is slow."""
+        if times_woken > _OFTEN and len(self._queue) > self._batch_size / 8:
+            self._hasty_batches = _HASTY_BATCHES
+        elif seconds > _MOMENT:
+            self._hasty_batches = 0
 
     def _woken(self) -> str:
         """Wait until there is something to do; return why, and that it is time where nobody says so."""

@@ -81,8 +81,8 @@ def encode_request(items: Sequence[Encoded]) -> bytes:
     # A resource renders itself as JSON to be hashed, so equality is asked once an object, not once a span.
     known: dict[tuple[int, int], list[bytes]] = {}
     bodies: list[bytes] = []
-    of_latest: Any = None
-    by_latest: Any = None
+    of_latest: object = bodies
+    by_latest: object = bodies
     for resource, scope, body in items:
         # Mostly who emitted the one before.
         if resource is not of_latest or scope is not by_latest:

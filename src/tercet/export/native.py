@@ -16,6 +16,11 @@ from contextlib import suppress
 from types import ModuleType, TracebackType
 from typing import Any, Protocol
 
+try:
+    import resource
+except ImportError:  # Windows has none.
+    resource = None  # type: ignore[assignment]
+
 
 def _original(module: ModuleType, name: str) -> Any:
     monkey = sys.modules.get("gevent.monkey")
@@ -26,8 +31,8 @@ Lock: Callable[[], Any] = _original(_thread, "allocate_lock")
 SimpleQueue = _original(queue, "SimpleQueue")
 sleep: Callable[[float], None] = _original(time, "sleep")
 RLock: Callable[[], Any] = _original(_thread, "RLock")
-#: Seconds that a thread in haste waits for the interpreter, and that the haste lasts at most.
-_SOON, _MOMENT = 0.00001, 0.05
+# Seconds that a thread in haste waits for the interpreter.
+_SOON = 0.00001
 _start_new_thread: Callable[..., int] = _original(_thread, "start_new_thread")
 
 
@@ -80,37 +85,42 @@ class Haste:
     """
 
     def __init__(self) -> None:
-        self._since: dict[object, float] = {}
+        self._hasty: set[object] = set()
         self._usual = 0.0
         os.register_at_fork(after_in_child=self._start_anew)
 
     def _start_anew(self) -> None:
-        self._since.clear()
+        self._hasty.clear()
         self._calm_down()
 
     def begin(self, who: object) -> None:
-        """Hurry on behalf of somebody, but not for long: threads that compute wear each other out in it."""
-        now = time.monotonic()
-        if now - self._since.setdefault(who, now) > _MOMENT:
-            self._calm_down()
-        elif (usual := sys.getswitchinterval()) > _SOON:
-            # In this order: whoever calms down in between must not forget what is usual.
-            sys.setswitchinterval(_SOON)
+        """Hurry on behalf of somebody."""
+        self._hasty.add(who)
+        usual = sys.getswitchinterval()
+        if usual > _SOON:
             self._usual = usual
+            sys.setswitchinterval(_SOON)
 
     def end(self, who: object) -> None:
         """Hurry no more on behalf of somebody."""
-        if self._since.pop(who, None) is not None and not self._since:
+        self._hasty.discard(who)
+        # Each time, whoever has hurried: so whatever comes in between, it does not last.
+        if not self._hasty:
             self._calm_down()
 
     def _calm_down(self) -> None:
         # One that the application has set meanwhile is its own.
-        usual, self._usual = self._usual, 0.0
-        if usual and sys.getswitchinterval() <= _SOON:
-            sys.setswitchinterval(usual)
+        if self._usual and abs(sys.getswitchinterval() - _SOON) < _SOON / 10:
+            sys.setswitchinterval(self._usual)
 
 
 HASTE = Haste()
+
+
+def times_woken() -> int:
+    """Count how often this thread was woken, in vain or not; always 0 where the system does not tell."""
+    who = getattr(resource, "RUSAGE_THREAD", None)  # Linux and FreeBSD
+    return resource.getrusage(who).ru_nvcsw if who is not None else 0
 
 
 class Event:

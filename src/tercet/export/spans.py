@@ -10,7 +10,6 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from random import getrandbits
 from time import time_ns
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -204,9 +203,8 @@ class LeanTracer(Tracer):
         self._chain = chain
         self._room = _room(self._span_limits)
         # Those of the SDK's own generator are always in range.
-        self._is_random = type(self.id_generator) is RandomIdGenerator
-        self._ids = _known_ids if self._is_random else _checked_ids
-        self._decides = self.sampler.decides if isinstance(self.sampler, ParentDecides) else None
+        self._ids = _known_ids if type(self.id_generator) is RandomIdGenerator else _checked_ids
+        self._samples_root = self.sampler.samples_root if isinstance(self.sampler, ParentDecides) else None
         self._set_resource(self.resource)
 
     def _set_resource(self, resource: Resource) -> None:
@@ -246,24 +244,20 @@ class LeanTracer(Tracer):
         ids = self.id_generator
         # At once: each field by its name is a call.
         trace_id, _, _, flags, state, is_valid = parent
-        inherited: int | None = flags
         if is_valid:
             random = flags & _RANDOM
         else:
-            parent, inherited, state = None, None, DEFAULT_TRACE_STATE
+            parent, state = None, DEFAULT_TRACE_STATE
             trace_id, random = ids.generate_trace_id(), ids.is_trace_id_random()
-        if self._decides is not None:
-            # As `ParentDecides` itself says it of a parent: one call fewer for each request.
-            sampled = recorded = bool(flags & _SAMPLED) if is_valid else self._decides(inherited, trace_id)
+        if self._samples_root is not None:
+            sampled = recorded = bool(flags & _SAMPLED) if is_valid else self._samples_root(trace_id)
         else:
             result = self.sampler.should_sample(context, trace_id, name, kind, attributes, links)
             recorded = result.decision is not Decision.DROP
             sampled = result.decision is Decision.RECORD_AND_SAMPLE
             attributes, state = result.attributes, result.trace_state or DEFAULT_TRACE_STATE
         flags = (_SAMPLED_RANDOM if random else _SAMPLED) if sampled else (_RANDOM if random else _UNSAMPLED)
-        # As the SDK's own generator does it: one call fewer for each request.
-        span_id = (getrandbits(64) if self._is_random else 0) or ids.generate_span_id()
-        own = self._ids((trace_id, span_id, False, flags, state, True))
+        own = self._ids((trace_id, ids.generate_span_id(), False, flags, state, True))
         if not recorded:
             return NonRecordingSpan(own)
         stamp = self._provider.stamp

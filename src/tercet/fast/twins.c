@@ -930,8 +930,9 @@ typedef struct {
 static Outcome
 read_ids(const State *state, PyObject *object, Ids *ids)
 {
-    /* trace id, span id, is remote, flags, state, is valid */
-    if (!PyTuple_Check(object) || PyTuple_Size(object) != 6 || PyTuple_GetItem(object, 5) != Py_True)
+    /* trace id, span id, is remote, flags, state, is valid; of another type that is walked through as a tuple */
+    if (!PyTuple_Check(object) || PyTuple_Size(object) != 6 || PyTuple_GetItem(object, 5) != Py_True ||
+        PyType_GetSlot(Py_TYPE(object), Py_tp_iter) != PyType_GetSlot(&PyTuple_Type, Py_tp_iter))
         return LEFT;
     TRY(read_trace_id(state, PyTuple_GetItem(object, 0), &ids->high, &ids->low));
     TRY(read_unsigned(PyTuple_GetItem(object, 1), &ids->span));

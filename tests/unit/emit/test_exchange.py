@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import contextvars
+import gc
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -90,11 +91,6 @@ def picture(seen):
     """Everything that one request leaves behind, in one line a signal."""
     (span,) = seen.spans
     return [f"{span.name} {span.status.status_code.name}", outcome(seen), lines(seen)]
-
-
-def active(seen):
-    """How many requests are going on, over all series."""
-    return sum(point.value for point in seen.measured(ACTIVE)[-50:])
 
 
 @pytest.fixture
@@ -1065,6 +1061,31 @@ def test_a_scope_can_be_used_again_after_the_request(seen):
         assert set(scope) == before
     assert [span.name for span in seen.spans] == ["GET /in/x"] * 2
     assert [span.status.status_code for span in seen.spans] == [StatusCode.UNSET] * 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_abandoned_request_ends_when_it_is_collected(seen):
+    """As those of a loop that is closed: nothing of ours keeps them, and nothing stays active."""
+
+    async def app(_scope, receive, _send):
+        await receive()
+
+    async def abandon():
+        forever = asyncio.get_running_loop().create_future
+        for _ in range(3):
+            asyncio.ensure_future(  # noqa: RUF006 - nobody keeps it, that is the case
+                ObservabilityMiddleware(app)(http_scope("/"), forever, None)
+            )
+        await asyncio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(abandon())
+    going = asgi.installed.active.going
+    assert [*going.values()] == [("GET", "http")] * 3
+    loop.close()
+    del loop
+    gc.collect()
+    assert (going, len(seen.spans)) == ({}, 3)
 
 
 class SpeechlessError(Exception):

@@ -74,34 +74,38 @@ def test_whoever_hurries_has_the_interpreter_sooner(interval):
     assert seen == [0.00001, 0.00001, 0.00001, 0.002]
 
 
-def test_haste_does_not_last(interval, monkeypatch):
-    """A collector that is slow to answer wears out no threads that compute; the next one hurries anew."""
+def test_haste_ends_whatever_has_come_in_between(interval):
+    """As a signal's handler that raised: with the next one who ends it."""
     haste = native.Haste()
     haste.begin("logs")
-    monkeypatch.setattr(native, "_MOMENT", -1)
-    haste.begin("logs")
+    haste._hasty.clear()
+    haste.end("traces")
     assert interval() == 0.002
-    monkeypatch.undo()
-    haste.end("logs")
-    haste.begin("logs")
-    assert interval() == pytest.approx(0.00001)
-    haste.end("logs")
 
 
-def test_an_interval_that_the_application_sets_meanwhile_is_its_own(interval):
+@pytest.mark.parametrize("seconds", [0.02, 0.000001])
+def test_an_interval_that_the_application_sets_meanwhile_is_its_own(interval, seconds):
     """It is not taken back."""
     haste = native.Haste()
     haste.begin("logs")
-    sys.setswitchinterval(0.02)
+    sys.setswitchinterval(seconds)
     haste.end("logs")
-    assert interval() == 0.02
+    assert interval() == pytest.approx(seconds)
+
+
+def test_a_thread_knows_how_often_it_was_woken():
+    """Each wait is one more, where the system tells."""
+    before = native.times_woken()
+    for _ in range(5):
+        native.sleep(0.001)
+    assert native.times_woken() - before >= 5 or not hasattr(native.resource, "RUSAGE_THREAD")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="This system does not fork.")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_does_not_hurry(interval):
     """The thread that would end it is its parent's."""
-    haste = native.Haste()
+    haste = native.HASTE
     haste.begin("logs")
     child = os.fork()
     if child == 0:
