@@ -1,4 +1,8 @@
-"""(a) In process: what the processor spends on one request, without a network and a client beside it."""
+"""(a) In process: what the processor spends on one request, without a network and a client beside it.
+
+Where all is delivered, the variants take turns; what their threads do between two turns is not counted. The
+loop that never pauses must be a long one, and so they run one after the other.
+"""
 
 import functools
 from collections.abc import Iterable
@@ -6,7 +10,8 @@ from collections.abc import Iterable
 from bench.counter import receiver
 from bench.process import run_json
 from bench.request import Run
-from bench.rounds import Sample, Samples, by_load, interleave
+from bench.rounds import Sample, Samples, interleave
+from bench.turns import take_turns
 from bench.variants import Variant
 
 # Less than any variant's queue holds of what so many requests make: the SDK's holds 2048, and a request of
@@ -20,16 +25,16 @@ def measure(variants: Iterable[Variant], closed: int, complete: int, rounds: int
     Args:
         variants: Whom.
         closed: Requests in the loop that never pauses.
-        complete: Requests in the loop that sends what is waiting, every now and then.
+        complete: Requests a round in turns, each of which sends what is waiting.
         rounds: How often.
     """
-    runs = {"closed": Run(closed), "complete": Run(complete, pause_every=PAUSE_EVERY)}
-    jobs = {
-        f"{variant.key}, {load}": functools.partial(measure_once, variant, run)
-        for variant in variants
-        for load, run in runs.items()
+    variants = list(variants)
+    jobs = {variant.key: functools.partial(measure_once, variant, Run(closed)) for variant in variants}
+    players = {variant.key: (variant, Run(PAUSE_EVERY, whole=complete)) for variant in variants}
+    return {
+        "closed": interleave("in process", jobs, rounds),
+        "complete": take_turns("in process, in turns", players, rounds * complete // PAUSE_EVERY),
     }
-    return by_load(interleave("in process", jobs, rounds), runs)
 
 
 def measure_once(variant: Variant, run: Run) -> Sample:

@@ -33,9 +33,8 @@ class Run:
     """What one process is to do.
 
     Attributes:
-        requests: How many are measured.
-        pause_every: After how many of them what is waiting is sent, so that all is delivered; never when 0,
-            so that the loop holds the interpreter, and exporters have to make do with what it leaves them.
+        requests: How many are measured, without a pause: the loop holds the interpreter, and exporters
+            have to make do with what it leaves them, until what is still waiting is sent at the end.
         flags: Of the traceparent that comes with each request; no such header when empty.
         load: What a request does.
         whole: Of how many requests this is one turn, of which each line on stdin asks for one more; none
@@ -43,7 +42,6 @@ class Run:
     """
 
     requests: int
-    pause_every: int = 0
     flags: str = "01"
     load: Load = field(default_factory=Load)
     whole: int = 0
@@ -72,13 +70,11 @@ class Driver:
         ]
         self.statuses: list[int] = []
 
-    async def serve(self, requests: int, pause_every: int) -> None:
+    async def serve(self, requests: int) -> None:
         """Serve so many requests."""
         app, receive, send = self._app, _receive, _send
         for number in range(1, requests + 1):
             await app(self._scope(number), receive, send)
-            if pause_every and not number % pause_every:
-                flush(also_metrics=False)
 
     async def try_out(self, requests: int) -> None:
         """Serve requests, and check what is answered."""
@@ -139,7 +135,7 @@ def warm_up(driver: Driver, requests: int) -> None:
 def measured(driver: Driver, run: Run) -> float:
     """Serve what a run asks for, send all of it, and return the microseconds that a request has taken."""
     started = time.process_time()
-    asyncio.run(driver.serve(run.requests, run.pause_every))
+    asyncio.run(driver.serve(run.requests))
     flush(also_metrics=False)
     served = time.process_time()
     flush(also_metrics=True)
@@ -156,8 +152,8 @@ def main(run: Run) -> None:
     driver = Driver(run)
     warm_up(driver, 500)
     flush(also_metrics=True)
-    forget()
     for _ in sys.stdin if run.whole else (None,):
+        forget()
         answer(out, {"microseconds": measured(driver, run), "megabytes": megabytes()})
 
 

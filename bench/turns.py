@@ -52,7 +52,7 @@ def _seat(variant: Variant, run: Run) -> Iterator[Callable[[], Sample]]:
             text=True,
         )
         try:
-            yield lambda: _ask(process, said)
+            yield lambda: _ask(process, said) | {"requests": run.requests, "received": server.counts()}
         finally:
             process.kill()
             process.communicate()

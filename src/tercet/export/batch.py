@@ -162,6 +162,7 @@ class Outbox(Generic[T]):
         self._round = self._failed_round = self._settled = 0
         self._try_failed = False
         self._told = self._hasty_batches = 0
+        self._hurried_in = -1
         self.delivered = 0
         #: What this process has left on disk; below zero where it has sent what others left.
         self.spooled = 0
@@ -180,14 +181,24 @@ class Outbox(Generic[T]):
         items.append(item)
         # Of two threads that append at once both may see the higher length: the next multiple wakes then.
         if not len(items) % self._batch_size:
-            if self._hasty_batches > 0:
-                self._hasty_batches -= 1
-                native.HASTE.begin(self)
-                if self._stopped:  # meanwhile, and nobody is left who would end it
-                    native.HASTE.end(self)
+            if self._thread is not None:
+                self._hurry(len(items))
             self._wake.put(_FULL)
         if self._thread is None:
             self._start()
+
+    def _hurry(self, waiting: int) -> None:
+        """Let the thread have its turn soon, where it has starved: then it leaves whole batches."""
+        if waiting > self._batch_size:
+            # Where haste did not help, it is the collector that is slow.
+            self._hasty_batches = _HASTY_BATCHES if self._hurried_in != self._round else 0
+        if self._hasty_batches > 0:
+            self._hasty_batches -= 1
+            self._hurried_in = self._round
+            native.HASTE.begin(self)
+            if not self._stopped:  # meanwhile, and nobody is left who would end it
+                return
+        native.HASTE.end(self)
 
     def refuse(self, reason: str, error: Exception) -> None:
         """Count one item that cannot be taken in, and say why, at most once a minute."""

@@ -62,7 +62,11 @@ def test_processes_take_turns(tmp_path):
     """Each measures when it is asked, and only then; what it logs is no figure, nor is its first turn."""
     players = {name: player(tmp_path / name, TALKATIVE) for name in "ab"}
     samples = take_turns("part", players, 3)
-    assert samples == {name: [{"microseconds": turn} for turn in (2, 3, 4)] for name in "ab"}
+    assert {name: [each["microseconds"] for each in found] for name, found in samples.items()} == {
+        "a": [2, 3, 4],
+        "b": [2, 3, 4],
+    }
+    assert {each["requests"] for each in samples["a"]} == {1}
 
 
 def test_a_process_that_ends_is_left_out(tmp_path, capsys):

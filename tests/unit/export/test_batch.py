@@ -48,6 +48,12 @@ class Collector:
         return True
 
 
+class Haste(set):
+    """Whoever hurries."""
+
+    begin, end = set.add, set.discard
+
+
 def encode(items):
     if "bad" in items:
         raise ValueError("secret")
@@ -554,10 +560,6 @@ def test_what_comes_while_a_full_batch_is_sent_waits_for_company():
 )
 def test_a_thread_that_has_starved_hurries(times_woken, late, hurries, monkeypatch):
     """Woken in vain while the next batch filled, it has its turn sooner for as long as it takes to send."""
-
-    class Haste(set):
-        begin, end = set.add, set.discard
-
     monkeypatch.setattr(native, "HASTE", haste := Haste())
     monkeypatch.setattr(native, "times_woken", itertools.count(0, times_woken).__next__)
     collector, seen = Collector(), []
@@ -574,6 +576,20 @@ def test_a_thread_that_has_starved_hurries(times_woken, late, hurries, monkeypat
         until(lambda turn=turn: box._hasty_batches or not hurries or turn == 2)
     assert seen == [False, hurries]
     until(lambda: box not in haste)
+
+
+def test_a_thread_that_leaves_whole_batches_hurries(monkeypatch):
+    """Where that does not help, it is the collector that is slow."""
+    monkeypatch.setattr(native, "HASTE", haste := Haste())
+    collector, seen = Collector(), []
+    box = outbox(collector, batch_size=4, delay=100)
+    collector.let_go.clear()
+    put_all(box, 4)
+    collector.posting.wait(TIME)
+    for _ in range(3):
+        put_all(box, 4)
+        seen.append(box in haste)
+    assert seen == [False, True, False]
 
 
 def test_a_thread_whose_collector_is_slow_does_not_hurry(monkeypatch):

@@ -284,6 +284,12 @@ def test_an_empty_batch_is_an_empty_request():
     assert (encode_spans([]), encode_logs([]), encode_request([])) == (b"", b"", b"")
 
 
+def test_what_nobody_emitted_is_not_left_out():
+    """Whoever sends it is told, and counts it."""
+    with pytest.raises(AttributeError):
+        encode_request([(None, None, b"span")])
+
+
 @pytest.mark.parametrize(
     ("value", "picture"),
     [
