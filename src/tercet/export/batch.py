@@ -19,6 +19,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach
 
 from tercet.export import native
 from tercet.export.answer import Answer
+from tercet.export.haste import Hunger, times_woken
 from tercet.export.spool import Claim, Parcel, Spool
 
 T = TypeVar("T")
@@ -35,10 +36,6 @@ _ENDING = 0.9
 _random = random.SystemRandom()
 # Up to here the number of items bounds their bytes; to count all of them would cost each request a lock.
 _LIGHT = 1024
-# Batches for which the thread hurries once it has starved: it was woken so often before one was sent, where a
-# dozen times will do. And seconds that the collector may take: in haste, threads that compute
-# wear each other out.
-_HASTY_BATCHES, _OFTEN, _MOMENT = 32, 64, 0.1
 # Why the thread is woken: a batch is full, its items are heavy, somebody waits for it, or nobody says.
 _FULL, _HEAVY, _ASKED, _TIME = "full", "heavy", "asked", "time"
 _TOLD_BY_LINK = frozenset({"refused", "rejected"})
@@ -161,8 +158,8 @@ class Outbox(Generic[T]):
         self._pause = _FIRST_PAUSE
         self._round = self._failed_round = self._settled = 0
         self._try_failed = False
-        self._told = self._hasty_batches = 0
-        self._hurried_in = -1
+        self._told = 0
+        self._hunger = Hunger(self._batch_size)
         self.delivered = 0
         #: What this process has left on disk; below zero where it has sent what others left.
         self.spooled = 0
@@ -182,23 +179,12 @@ class Outbox(Generic[T]):
         # Of two threads that append at once both may see the higher length: the next multiple wakes then.
         if not len(items) % self._batch_size:
             if self._thread is not None:
-                self._hurry(len(items))
+                self._hunger.batch_is_full(len(items), self._round)
             self._wake.put(_FULL)
+            if self._stopped:  # meanwhile, and the thread is no more
+                self._hunger.calm_down()
         if self._thread is None:
             self._start()
-
-    def _hurry(self, waiting: int) -> None:
-        """Let the thread have its turn soon, where it has starved: then it leaves whole batches."""
-        if waiting > self._batch_size:
-            # Where haste did not help, it is the collector that is slow.
-            self._hasty_batches = _HASTY_BATCHES if self._hurried_in != self._round else 0
-        if self._hasty_batches > 0:
-            self._hasty_batches -= 1
-            self._hurried_in = self._round
-            native.HASTE.begin(self)
-            if not self._stopped:  # meanwhile, and nobody is left who would end it
-                return
-        native.HASTE.end(self)
 
     def refuse(self, reason: str, error: Exception) -> None:
         """Count one item that cannot be taken in, and say why, at most once a minute."""
@@ -314,20 +300,14 @@ class Outbox(Generic[T]):
         # context of the request that happened to start this thread.
         attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         while not self._stopped:
-            woken = native.times_woken()
+            woken = times_woken()
             why, began = self._woken(), time.monotonic()
             self._work(asked=why == _ASKED, whole=why != _FULL)
-            native.HASTE.end(self)
-            self._look_whether_late(native.times_woken() - woken, time.monotonic() - began)
-        native.HASTE.end(self)
+            self._hunger.turn_is_over(
+                times_woken() - woken, time.monotonic() - began, waiting=len(self._queue)
+            )
+        self._hunger.calm_down()
         self._work(asked=False)  # Nothing is tried any more, so that what is left goes to the spool.
-
-    def _look_whether_late(self, times_woken: int, seconds: float) -> None:
-        """Hurry for a while where this thread has starved, and no more where the collector is slow."""
-        if times_woken > _OFTEN and len(self._queue) > self._batch_size / 8:
-            self._hasty_batches = _HASTY_BATCHES
-        elif seconds > _MOMENT:
-            self._hasty_batches = 0
 
     def _woken(self) -> str:
         """Wait until there is something to do; return why, and that it is time where nobody says so."""

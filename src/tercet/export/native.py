@@ -5,7 +5,6 @@ other for good. So whoever sends uses these, whether gevent patches before or af
 """
 
 import _thread
-import os
 import queue
 import sys
 import threading
@@ -15,11 +14,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType, TracebackType
 from typing import Any, Protocol
-
-try:
-    import resource
-except ImportError:  # Windows has none.
-    resource = None  # type: ignore[assignment]
 
 
 def _original(module: ModuleType, name: str) -> Any:
@@ -31,8 +25,6 @@ Lock: Callable[[], Any] = _original(_thread, "allocate_lock")
 SimpleQueue = _original(queue, "SimpleQueue")
 sleep: Callable[[float], None] = _original(time, "sleep")
 RLock: Callable[[], Any] = _original(_thread, "RLock")
-# Seconds that a thread in haste waits for the interpreter.
-_SOON = 0.00001
 _start_new_thread: Callable[..., int] = _original(_thread, "start_new_thread")
 
 
@@ -73,54 +65,6 @@ class Condition:
         """Wake all who wait; to be called inside."""
         while self._waiters:
             self._waiters.popleft().release()
-
-
-class Haste:
-    """Let threads that send have the interpreter soon, in a service that never rests.
-
-    A thread asks for the interpreter after it has waited for `sys.getswitchinterval()`, usually 5 ms, and
-    waits anew each time that somebody lets it go, though it be for a write of a microsecond. So it may
-    starve, and each such write wakes it up in vain, which costs the service ten times the write. With an
-    interval that is shorter than the time between two writes it gets its turn.
-    """
-
-    def __init__(self) -> None:
-        self._hasty: set[object] = set()
-        self._usual = 0.0
-        os.register_at_fork(after_in_child=self._start_anew)
-
-    def _start_anew(self) -> None:
-        self._hasty.clear()
-        self._calm_down()
-
-    def begin(self, who: object) -> None:
-        """Hurry on behalf of somebody."""
-        self._hasty.add(who)
-        usual = sys.getswitchinterval()
-        if usual > _SOON:
-            self._usual = usual
-            sys.setswitchinterval(_SOON)
-
-    def end(self, who: object) -> None:
-        """Hurry no more on behalf of somebody."""
-        self._hasty.discard(who)
-        # Each time, whoever has hurried: so whatever comes in between, it does not last.
-        if not self._hasty:
-            self._calm_down()
-
-    def _calm_down(self) -> None:
-        # One that the application has set meanwhile is its own.
-        if self._usual and abs(sys.getswitchinterval() - _SOON) < _SOON / 10:
-            sys.setswitchinterval(self._usual)
-
-
-HASTE = Haste()
-
-
-def times_woken() -> int:
-    """Count how often this thread was woken, in vain or not; always 0 where the system does not tell."""
-    who = getattr(resource, "RUSAGE_THREAD", None)  # Linux and FreeBSD
-    return resource.getrusage(who).ru_nvcsw if who is not None else 0
 
 
 class Event:

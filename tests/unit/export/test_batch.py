@@ -1,6 +1,5 @@
 """The outbox: nothing is lost uncounted, nothing waits, and the books balance whatever happens."""
 
-import itertools
 import os
 import shutil
 import sys
@@ -10,7 +9,7 @@ import time
 import pytest
 from opentelemetry.context import attach, detach, get_current, get_value, set_value
 
-from tercet.export import batch, native
+from tercet.export import haste
 from tercet.export.answer import Answer
 from tercet.export.batch import Outbox
 from tercet.export.spool import Limits, Parcel, Spool
@@ -48,7 +47,7 @@ class Collector:
         return True
 
 
-class Haste(set):
+class Hasty(set):
     """Whoever hurries."""
 
     begin, end = set.add, set.discard
@@ -555,32 +554,9 @@ def test_what_comes_while_a_full_batch_is_sent_waits_for_company():
     assert books(box) == {"delivered": 12}
 
 
-@pytest.mark.parametrize(
-    ("times_woken", "late", "hurries"), [(1000, 3, True), (1000, 2, False), (12, 3, False)]
-)
-def test_a_thread_that_has_starved_hurries(times_woken, late, hurries, monkeypatch):
-    """Woken in vain while the next batch filled, it has its turn sooner for as long as it takes to send."""
-    monkeypatch.setattr(native, "HASTE", haste := Haste())
-    monkeypatch.setattr(native, "times_woken", itertools.count(0, times_woken).__next__)
-    collector, seen = Collector(), []
-    box = outbox(collector, batch_size=16, delay=100)
-    for turn in (1, 2):
-        collector.posting.clear()
-        collector.let_go.clear()
-        put_all(box, 16 - box.backlog())
-        collector.posting.wait(TIME)
-        seen.append(box in haste)
-        put_all(box, late)
-        collector.let_go.set()
-        until(lambda turn=turn: len(collector.taken) == turn * 16 and box._wake.empty())
-        until(lambda turn=turn: box._hasty_batches or not hurries or turn == 2)
-    assert seen == [False, hurries]
-    until(lambda: box not in haste)
-
-
-def test_a_thread_that_leaves_whole_batches_hurries(monkeypatch):
-    """Where that does not help, it is the collector that is slow."""
-    monkeypatch.setattr(native, "HASTE", haste := Haste())
+def test_a_thread_that_starves_hurries(monkeypatch):
+    """For as long as it takes to send; and no longer where that does not help."""
+    monkeypatch.setattr(haste, "HASTE", hasty := Hasty())
     collector, seen = Collector(), []
     box = outbox(collector, batch_size=4, delay=100)
     collector.let_go.clear()
@@ -588,17 +564,10 @@ def test_a_thread_that_leaves_whole_batches_hurries(monkeypatch):
     collector.posting.wait(TIME)
     for _ in range(3):
         put_all(box, 4)
-        seen.append(box in haste)
+        seen.append(box._hunger in hasty)
     assert seen == [False, True, False]
-
-
-def test_a_thread_whose_collector_is_slow_does_not_hurry(monkeypatch):
-    """Other threads would wear each other out in all that time."""
-    monkeypatch.setattr(batch, "_MOMENT", -1)
-    box = outbox(Collector(), batch_size=16)
-    box._hasty_batches = 5
-    put_all(box, 16)
-    until(lambda: box._hasty_batches == 0)
+    collector.let_go.set()
+    until(lambda: box.backlog() == 0 and not hasty)
 
 
 def test_what_is_said_while_sending_belongs_to_no_request():

@@ -1,6 +1,5 @@
 """Threads and locks of the operating system: what they promise, with and without gevent."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -48,70 +47,6 @@ def test_a_condition_may_be_held_twice():
     with condition, condition:
         threading.Thread(target=wake).start()
         assert condition.wait_for(lambda: so_far, 10)
-
-
-@pytest.fixture
-def interval():
-    """What `sys.getswitchinterval` says, which is 2 ms when nobody hurries."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.002)
-    yield sys.getswitchinterval
-    sys.setswitchinterval(before)
-
-
-def test_whoever_hurries_has_the_interpreter_sooner(interval):
-    """Until the last of them hurries no more."""
-    haste = native.Haste()
-    seen = []
-    for step, who in [
-        (haste.begin, "logs"),
-        (haste.begin, "traces"),
-        (haste.end, "logs"),
-        (haste.end, "traces"),
-    ]:
-        step(who)
-        seen.append(round(interval(), 6))
-    assert seen == [0.00001, 0.00001, 0.00001, 0.002]
-
-
-def test_haste_ends_whatever_has_come_in_between(interval):
-    """As a signal's handler that raised: with the next one who ends it."""
-    haste = native.Haste()
-    haste.begin("logs")
-    haste._hasty.clear()
-    haste.end("traces")
-    assert interval() == 0.002
-
-
-@pytest.mark.parametrize("seconds", [0.02, 0.000001])
-def test_an_interval_that_the_application_sets_meanwhile_is_its_own(interval, seconds):
-    """It is not taken back."""
-    haste = native.Haste()
-    haste.begin("logs")
-    sys.setswitchinterval(seconds)
-    haste.end("logs")
-    assert interval() == pytest.approx(seconds)
-
-
-def test_a_thread_knows_how_often_it_was_woken():
-    """Each wait is one more, where the system tells."""
-    before = native.times_woken()
-    for _ in range(5):
-        native.sleep(0.001)
-    assert native.times_woken() - before >= 5 or not hasattr(native.resource, "RUSAGE_THREAD")
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="This system does not fork.")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_forked_child_does_not_hurry(interval):
-    """The thread that would end it is its parent's."""
-    haste = native.HASTE
-    haste.begin("logs")
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if interval() == 0.002 else 1)
-    haste.end("logs")
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_an_event_happens_once():
