@@ -36,7 +36,8 @@ HEADER = "X-Correlation-ID"
 ALIAS = "X-Request-ID"
 LONGEST = 128
 
-_KEY = create_key("tercet-correlation-id")
+#: Where a context keeps the id that a caller sent, or that somebody set.
+CARRIED = create_key("tercet-correlation-id")
 #: Where the API keeps the span of a context.
 (_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
 # Letters, digits and the punctuation of UUIDs, ULIDs, AWS and Google request ids; nothing that could end a
@@ -72,13 +73,19 @@ def ids_of(context: Context) -> SpanContext:
 
 
 @has_twin()
-def hex_ids(trace_id: int, span_id: int) -> tuple[str, str]:
-    """Write ids as everybody shows them.
+def shown_ids(ids: SpanContext, carried: object) -> tuple[str, str, str]:
+    """Write ids as everybody shows them: of trace, span and correlation, "" where there is none.
 
-    >>> hex_ids(10, 11)
-    ('0000000000000000000000000000000a', '000000000000000b')
+    >>> shown_ids(SpanContext(10, 11, is_remote=False), None)[1:]
+    ('000000000000000b', '0000000000000000000000000000000a')
+
+    Args:
+        ids: Of the span.
+        carried: What a context has under `CARRIED`; the trace id stands in for it where that is no id.
     """
-    return f"{trace_id:032x}", f"{span_id:016x}"
+    trace_id, span_id, _, _, _, is_valid = ids
+    trace, span = (f"{trace_id:032x}", f"{span_id:016x}") if is_valid else ("", "")
+    return trace, span, carried if carried and isinstance(carried, str) else trace
 
 
 def with_span(span: Span, context: Context) -> Context:
@@ -88,13 +95,13 @@ def with_span(span: Span, context: Context) -> Context:
 
 def carried_id(context: Context | None = None) -> str:
     """Read the id that a caller sent, or that somebody set; "" where the trace id stands in for it."""
-    carried = get_value(_KEY) if context is None else context.get(_KEY)
+    carried = get_value(CARRIED) if context is None else context.get(CARRIED)
     return carried if isinstance(carried, str) else ""
 
 
 def with_correlation_id(value: str, context: Context | None = None) -> Context:
     """Return a context that carries `value` as the id."""
-    return set_value(_KEY, value, context)
+    return set_value(CARRIED, value, context)
 
 
 def flaw(value: str) -> str:
@@ -180,5 +187,5 @@ class CorrelationPropagator(TextMapPropagator):
 
 def attribute(context: Context | None, own_trace_id: int) -> dict[str, Any]:
     """Make the attribute that says the id on a span starting in `context`, with that trace id of its own."""
-    carried = get_value(_KEY) if context is None else context.get(_KEY)
+    carried = get_value(CARRIED) if context is None else context.get(CARRIED)
     return {"correlation_id": carried or f"{own_trace_id:032x}"}

@@ -11,7 +11,7 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode, Tracer
 
 from tercet.declare.pace import Pace
-from tercet.emit.correlation import HEADER, carried_id, with_span
+from tercet.emit.correlation import CARRIED, HEADER, with_span
 from tercet.emit.headers import HeaderGetter, HeaderMap, by_name
 from tercet.emit.http import (
     FAILURE,
@@ -44,7 +44,7 @@ _GETTER = HeaderGetter()
 # Seconds after which a client may have given up; to ask for each request would cost all of them.
 _PATIENCE = 0.05
 _BODY = "http.response.body"
-_LAST = frozenset({_BODY, "http.response.zerocopysend", "http.response.trailers", "http.response.pathsend"})
+_ALSO_LAST = frozenset({"http.response.zerocopysend", "http.response.trailers", "http.response.pathsend"})
 #: The key under which the owner of a request stands in the ASGI scope; who finds it there stays out.
 OWNER = "tercet.exchange"
 #: Put into the scope of a request, these own it: FastAPI's and Starlette's own telemetry stay out as well.
@@ -80,20 +80,20 @@ def _tells_of_disconnect(error: BaseException) -> bool:
 
 
 @has_twin()
-def id_headers(given: RawHeaders, ids: SpanContext, carried: str) -> list[tuple[bytes, bytes]]:
+def id_headers(given: RawHeaders, ids: SpanContext, carried: object) -> list[tuple[bytes, bytes]]:
     """Write the ids as headers of a response, but for those that the application says itself.
 
     Args:
         given: The application's headers.
         ids: Of the span; none are written where they are not valid.
-        carried: The correlation id; the trace id stands in for it where it is "".
+        carried: What the context has under `CARRIED`; the trace id stands in for it where that is no id.
     """
     trace_id, span_id, _, flags, _, is_valid = ids
     if not is_valid:
         return []
     trace = b"%032x" % trace_id
     own = [
-        (_CORRELATION_HEADER, carried.encode("ascii") if carried else trace),
+        (_CORRELATION_HEADER, carried.encode("ascii") if carried and isinstance(carried, str) else trace),
         (_TRACE_HEADER, trace),
         (_RESPONSE_HEADER, b"00-%b-%016x-%02x" % (trace, span_id, flags)),
     ]
@@ -206,19 +206,18 @@ class Exchange:
 
     async def _watched_send(self, message: Message) -> None:
         kind = message["type"]
-        if kind != _BODY:
+        if kind == _BODY:
+            # As `_completes` says it, of what is sent most: one call fewer for each request.
+            is_last = not (message.get("more_body", False) or self._trailers)
+        else:
             message = self._noticed(message, kind)
+            is_last = kind in _ALSO_LAST and self._completes(message, kind)
         try:
             await self._send(message)
         except OSError:  # ASGI: the client is gone.
             self.disconnected = True
             raise
-        # As `_completes` says it of a body, which it nearly always is: one call fewer for each request.
-        if kind in _LAST and (
-            not (message.get("more_body", False) or self._trailers)
-            if kind == _BODY
-            else self._completes(message, kind)
-        ):
+        if is_last:
             # Background work goes on after this, and is no part of the duration.
             self._ended = perf_counter()
             if (self.status or 0) < FAILURE:
@@ -241,7 +240,7 @@ class Exchange:
         else:
             return message
         given = message.get("headers") or ()
-        return {**message, "headers": [*given, *id_headers(given, self._ids, carried_id(self._context))]}
+        return {**message, "headers": [*given, *id_headers(given, self._ids, self._context.get(CARRIED))]}
 
     def _look_whether_client_left(self) -> None:
         """Ask the server, without waiting, whether anybody is still there to get the response.

@@ -81,19 +81,22 @@ class Propagators(CompositePropagator):
 
     def __init__(self, reading: Sequence[tuple[TextMapPropagator, frozenset[str]]]) -> None:
         super().__init__([propagator for propagator, _ in reading])
+        self._is_told = all(names for _, names in reading)
         self._reading = [
-            (propagator, frozenset(name.lower().encode() for name in names)) for propagator, names in reading
+            (propagator, tuple(name.lower().encode() for name in names)) for propagator, names in reading
         ]
 
     def extract(
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
     ) -> Context:
         """Read what the propagators find."""
-        if not isinstance(getter, HeaderGetter):
+        if not isinstance(getter, HeaderGetter) or not self._is_told:
             return super().extract(carrier, context, getter)
         names: Any = carrier
         found = Context() if context is None else context
         for propagator, reads in self._reading:
-            if not reads or not reads.isdisjoint(names):
-                found = propagator.extract(names, found, getter)
+            for name in reads:
+                if name in names:
+                    found = propagator.extract(names, found, getter)
+                    break
         return found

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableSequence
 from contextlib import suppress
 from dataclasses import replace
-from math import nan
+from math import inf, nan
 from time import time, time_ns
 from typing import Final
 
@@ -27,6 +27,7 @@ from tercet.declare.metric import (
     overflow_message,
 )
 from tercet.emit.sketch import Recent
+from tercet.fast.stand_in import has_twin
 
 #: What is remembered of one measurement: value, time in nanoseconds, trace id, span id.
 Measured = tuple[float, int, int, int]
@@ -369,6 +370,25 @@ class Gauges(Ledger):
     reach = set_to
 
 
+@has_twin()
+def sort_in(value: float, bounds: tuple[float, ...], numbers: Numbers) -> int:
+    """Add a measurement to the numbers of a histogram, and return which of its buckets has it.
+
+    >>> numbers: Numbers = [0, inf, -inf, 0, 0]
+    >>> sort_in(0.25, (1.0,), numbers), numbers
+    (0, [0.25, 0.25, 0.25, 1, 0])
+    """
+    bucket = bisect_left(bounds, value)
+    numbers[BUCKETS + bucket] += 1
+    numbers[TOTAL] += value
+    # Not `min` and `max`: two calls a measurement for what is hardly ever true.
+    if value < numbers[LOWEST]:  # noqa: PLR1730
+        numbers[LOWEST] = value
+    if value > numbers[HIGHEST]:  # noqa: PLR1730
+        numbers[HIGHEST] = value
+    return bucket
+
+
 class Histograms(Ledger):
     """The ledger of a histogram with the bounds of its declaration, and of objectives.
 
@@ -452,21 +472,13 @@ class Histograms(Ledger):
         leads = ids[_FLAGS] & flags or flags < 0
         exemplar = (value, time_ns(), ids[0], ids[1]) if leads else None
         with self._lock:
-            bucket = bisect_left(self._bounds, value)
             for cell in series.cells.values():
-                numbers = cell.numbers
-                numbers[BUCKETS + bucket] += 1
-                numbers[TOTAL] += value
-                # Not `min` and `max`: two calls a measurement for what is hardly ever true.
-                if value < numbers[LOWEST]:  # noqa: PLR1730
-                    numbers[LOWEST] = value
-                if value > numbers[HIGHEST]:  # noqa: PLR1730
-                    numbers[HIGHEST] = value
+                bucket = sort_in(value, self._bounds, cell.numbers)
                 if exemplar is not None:
                     cell.exemplars[bucket] = exemplar
 
     def _emptied(self, numbers: Numbers) -> Numbers:
-        numbers[LOWEST], numbers[HIGHEST] = float("inf"), float("-inf")
+        numbers[LOWEST], numbers[HIGHEST] = inf, -inf
         return numbers
 
     def _has_measured(self, cell: Cell) -> bool:

@@ -22,7 +22,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_cu
 from opentelemetry.trace import SpanContext
 
 from tercet.emit.asgi import EXCLUDED
-from tercet.emit.correlation import carried_id, hex_ids, ids_of
+from tercet.emit.correlation import CARRIED, ids_of, shown_ids
 from tercet.emit.records import TAKEN, Fields, said_by
 
 #: What stands first on every line, in the order of `STANDARD`: the first is seconds since 1970.
@@ -224,9 +224,8 @@ class LogStream:
         # Not yet busy: this runs `__str__` of what the caller gave, which may log itself.
         message, own = said_by(record)
         ids = ids_of(context)
-        trace_id, span_id, _, _, _, is_valid = ids
-        trace, span = hex_ids(trace_id, span_id) if is_valid else ("", "")
-        identifier, who = carried_id(context) or trace, record.name
+        trace, span, identifier = shown_ids(ids, context.get(CARRIED))
+        who = record.name
         standard = (record.created, record.levelname, who, message, self._service, trace, span, identifier)
         if own and not _STANDARD_KEYS.isdisjoint(own):
             own = _renamed(own, dict(zip(STANDARD, standard, strict=True)))
@@ -339,11 +338,15 @@ def _patch() -> None:
     call_handlers, handle = logging.Logger.callHandlers, logging.Handler.handle
 
     def taken(logger: logging.Logger, record: logging.LogRecord) -> None:
-        if _stream_in_use is not None:
-            admitted = _admitted(logger, record) if _is_filtered(logger) else record
-            if admitted is not None:
-                _stream_in_use.take(admitted)
-            vars(record).setdefault(TAKEN, _stream_in_use.writes_lines)
+        stream = _stream_in_use
+        if stream is not None:
+            if _is_filtered(logger):
+                admitted = _admitted(logger, record)
+                if admitted is not None:
+                    stream.take(admitted)
+                vars(record).setdefault(TAKEN, stream.writes_lines)
+            else:
+                stream.take(record)
         call_handlers(logger, record)
 
     def unless_written(handler: logging.Handler, record: logging.LogRecord) -> bool | logging.LogRecord:

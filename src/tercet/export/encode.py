@@ -229,8 +229,7 @@ def encode_log(record: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
     fields = encode_log_fields(
         log.timestamp,
         log.observed_timestamp,
-        (log.trace_id, log.span_id),
-        log.trace_flags,
+        (log.trace_id, log.span_id, False, log.trace_flags),
         (getattr(log.severity_number, "_value_", 0), log.severity_text),
         log.body,
         own_copy(log.attributes),  # as a plain dictionary, which is quick to walk through
@@ -244,8 +243,7 @@ def encode_log(record: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
 def encode_log_fields(  # noqa: PLR0917 - two callers, for which names would cost time
     timestamp: int | None,
     observed_timestamp: int | None,
-    ids: tuple[int | None, int | None],
-    flags: int | None,
+    ids: tuple[Any, ...],
     severity: tuple[int, str | None],
     body: Any,
     attributes: Any,
@@ -255,13 +253,12 @@ def encode_log_fields(  # noqa: PLR0917 - two callers, for which names would cos
     Args:
         timestamp: Nanoseconds since 1970.
         observed_timestamp: Likewise.
-        ids: Trace id and span id.
-        flags: Those of the trace.
+        ids: As a `SpanContext` begins: trace id, span id, whether it is remote, and flags.
         severity: Number and text.
         body: Any value; one that OTLP has no form for becomes text.
         attributes: A mapping, or None.
     """
-    trace_id, span_id = ids
+    trace_id, span_id, _, flags, *_ = ids
     number, severity_text = severity
     return b"".join(
         (

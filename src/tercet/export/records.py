@@ -119,7 +119,7 @@ class LeanLogger(Logger):
             outlets = self._multi_log_record_processor.outlets
             observed = time_ns() if observed is None else observed
             try:
-                encoded = encode_log_fields(created, observed, ids[:2], ids[3], severity, message, fields)
+                encoded = encode_log_fields(created, observed, ids, severity, message, fields)
             except Exception as error:  # A record can hold anything, and must not fail whoever logs.
                 for outlet in outlets:
                     outlet.outbox.refuse("encode_failed", error)

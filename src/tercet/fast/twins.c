@@ -86,13 +86,13 @@ put_hex(char *to, unsigned long long number, int digits)
 /* What the module knows in one interpreter, which may be one of several in its process. */
 
 typedef enum {
-    JSON_LINE, ENCODE_LOG_FIELDS, DELIMITED_EACH, SAID_BY, IS_SIMPLE, BY_NAME, PARSE_TRACEPARENT, HEX_IDS,
-    ID_HEADERS, TWINS
+    JSON_LINE, ENCODE_LOG_FIELDS, DELIMITED_EACH, SAID_BY, IS_SIMPLE, BY_NAME, PARSE_TRACEPARENT, SHOWN_IDS,
+    ID_HEADERS, SORT_IN, TWINS
 } Twin;
 
 static const char *const twin_names[TWINS] = {
     "json_line", "encode_log_fields", "delimited_each", "said_by", "is_simple", "by_name", "parse_traceparent",
-    "hex_ids", "id_headers"
+    "shown_ids", "id_headers", "sort_in"
 };
 
 /* What stands on every line; the first is its time. */
@@ -429,6 +429,14 @@ json_line(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return outcome == LEFT ? leave(state_of(module), JSON_LINE, args, count) : line;
 }
 
+/* Say whether an object is a tuple, or of another type that is walked through as one. */
+static int
+is_walked_as_tuple(PyObject *object)
+{
+    return PyTuple_Check(object) &&
+           PyType_GetSlot(Py_TYPE(object), Py_tp_iter) == PyType_GetSlot(&PyTuple_Type, Py_tp_iter);
+}
+
 /* One log record of OTLP: opentelemetry/proto/logs/v1/logs.proto and common/v1/common.proto. */
 
 static int
@@ -560,18 +568,19 @@ static Outcome
 add_record(Buffer *out, const State *state, PyObject *const *args)
 {
     unsigned long long made, observed, flags = 0, number, high = 0, low = 0, span = 0;
-    PyObject *ids = args[2], *severity = args[4], *attributes = args[6];
-    if (!PyTuple_CheckExact(ids) || PyTuple_Size(ids) != 2 || !PyTuple_CheckExact(severity) ||
-        PyTuple_Size(severity) != 2 || !PyUnicode_CheckExact(args[5]) ||
+    PyObject *ids = args[2], *severity = args[3], *attributes = args[5];
+    if (!is_walked_as_tuple(ids) || PyTuple_Size(ids) < 4 || !PyTuple_CheckExact(severity) ||
+        PyTuple_Size(severity) != 2 || !PyUnicode_CheckExact(args[4]) ||
         !(attributes == Py_None || PyDict_CheckExact(attributes)))
         return LEFT;
     PyObject *trace_id = PyTuple_GetItem(ids, 0), *span_id = PyTuple_GetItem(ids, 1);
+    PyObject *trace_flags = PyTuple_GetItem(ids, 3);
     PyObject *severity_text = PyTuple_GetItem(severity, 1);
     TRY(read_time(args[0], &made));
     TRY(read_time(args[1], &observed));
     TRY(read_unsigned(PyTuple_GetItem(severity, 0), &number));
-    if (args[3] != Py_None)
-        TRY(read_flags(args[3], 0xffffffff, &flags));
+    if (trace_flags != Py_None)
+        TRY(read_flags(trace_flags, 0xffffffff, &flags));
     if (trace_id != Py_None)
         TRY(read_trace_id(state, trace_id, &high, &low));
     if (span_id != Py_None)
@@ -580,7 +589,7 @@ add_record(Buffer *out, const State *state, PyObject *const *args)
     if (severity_text != Py_None)
         TRY(read_text(severity_text, &level));
     Value body;
-    TRY(read_value(args[5], &body));
+    TRY(read_value(args[4], &body));
 
     TRY(make_room(out, 128 + level.length + body.text.length));
     char *to = out->bytes;
@@ -619,7 +628,7 @@ encode_log_fields(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     Buffer out;
     start(&out);
-    Outcome outcome = count == 7 ? add_record(&out, state_of(module), args) : LEFT;
+    Outcome outcome = count == 6 ? add_record(&out, state_of(module), args) : LEFT;
     PyObject *record = outcome == DONE ? PyBytes_FromStringAndSize(out.bytes, out.length) : NULL;
     end(&out);
     return outcome == LEFT ? leave(state_of(module), ENCODE_LOG_FIELDS, args, count) : record;
@@ -927,12 +936,11 @@ typedef struct {
     unsigned long long high, low, span, flags;
 } Ids;
 
+/* Read those of a span: trace id, span id, is remote, flags, state, is valid. */
 static Outcome
 read_ids(const State *state, PyObject *object, Ids *ids)
 {
-    /* trace id, span id, is remote, flags, state, is valid; of another type that is walked through as a tuple */
-    if (!PyTuple_Check(object) || PyTuple_Size(object) != 6 || PyTuple_GetItem(object, 5) != Py_True ||
-        PyType_GetSlot(Py_TYPE(object), Py_tp_iter) != PyType_GetSlot(&PyTuple_Type, Py_tp_iter))
+    if (!is_walked_as_tuple(object) || PyTuple_Size(object) != 6 || PyTuple_GetItem(object, 5) != Py_True)
         return LEFT;
     TRY(read_trace_id(state, PyTuple_GetItem(object, 0), &ids->high, &ids->low));
     TRY(read_unsigned(PyTuple_GetItem(object, 1), &ids->span));
@@ -940,20 +948,47 @@ read_ids(const State *state, PyObject *object, Ids *ids)
     return DONE;
 }
 
-static PyObject *
-hex_ids(PyObject *module, PyObject *const *args, Py_ssize_t count)
+/* Say whether there is no span to which ids belong. */
+static int
+is_invalid(PyObject *ids)
 {
-    unsigned long long high, low, span;
+    return is_walked_as_tuple(ids) && PyTuple_Size(ids) == 6 && PyTuple_GetItem(ids, 5) == Py_False;
+}
+
+/* Read the id that somebody has sent or set, if it is one. */
+static Outcome
+read_carried(PyObject *object, Text *carried)
+{
+    *carried = (Text){"", 0};
+    return PyUnicode_CheckExact(object) ? read_ascii(object, carried) : object == Py_None ? DONE : LEFT;
+}
+
+static PyObject *
+shown_ids(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    Ids ids = {0, 0, 0, 0};
+    Text carried;
     char text[48];
-    if (count != 2 || read_trace_id(state_of(module), args[0], &high, &low) != DONE ||
-        read_unsigned(args[1], &span) != DONE) {
+    int is_valid = count == 2 && read_ids(state_of(module), args[0], &ids) == DONE;
+    if (count != 2 || !(is_valid || is_invalid(args[0])) || read_carried(args[1], &carried) != DONE) {
         PyErr_Clear();
-        return leave(state_of(module), HEX_IDS, args, count);
+        return leave(state_of(module), SHOWN_IDS, args, count);
     }
-    put_hex(text, high, 16);
-    put_hex(text + 16, low, 16);
-    put_hex(text + 32, span, 16);
-    return pair(PyUnicode_FromStringAndSize(text, 32), PyUnicode_FromStringAndSize(text + 32, 16));
+    put_hex(text, ids.high, 16);
+    put_hex(text + 16, ids.low, 16);
+    put_hex(text + 32, ids.span, 16);
+    PyObject *trace = PyUnicode_FromStringAndSize(text, is_valid ? 32 : 0);
+    PyObject *span = PyUnicode_FromStringAndSize(text + 32, is_valid ? 16 : 0);
+    PyObject *all = trace != NULL && span != NULL ? PyTuple_New(3) : NULL;
+    if (all == NULL) {
+        Py_XDECREF(trace);
+        Py_XDECREF(span);
+        return NULL;
+    }
+    PyTuple_SetItem(all, 0, trace);
+    PyTuple_SetItem(all, 1, span);
+    PyTuple_SetItem(all, 2, Py_NewRef(carried.length ? args[1] : trace));
+    return all;
 }
 
 static PyObject *
@@ -989,10 +1024,92 @@ id_headers(PyObject *module, PyObject *const *args, Py_ssize_t count)
     Ids ids;
     Text carried;
     if (count == 3 && read_headers(args[0]) == DONE && read_ids(state_of(module), args[1], &ids) == DONE &&
-        read_ascii(args[2], &carried) == DONE)
+        read_carried(args[2], &carried) == DONE)
         return response_headers(&ids, &carried);
     PyErr_Clear();
     return leave(state_of(module), ID_HEADERS, args, count);
+}
+
+/* A measurement among the numbers of a histogram, which stand as declare/layout.py says. */
+
+enum { TOTAL, LOWEST, HIGHEST, BUCKETS };
+
+/* Read a number that a float can hold. */
+static Outcome
+read_number(PyObject *object, double *number)
+{
+    long long whole;
+    if (PyFloat_CheckExact(object)) {
+        *number = PyFloat_AsDouble(object);
+        return DONE;
+    }
+    if (!PyLong_CheckExact(object))
+        return LEFT;
+    TRY(read_signed(object, &whole));
+    *number = (double)whole;
+    return -(1LL << 53) < whole && whole < 1LL << 53 ? DONE : LEFT;
+}
+
+/* Find the first bound that is not below a value. */
+static Outcome
+find_bucket(double value, PyObject *bounds, Py_ssize_t *bucket)
+{
+    Py_ssize_t from = 0, to = PyTuple_Size(bounds);
+    while (from < to) {
+        Py_ssize_t middle = (from + to) / 2;
+        double bound;
+        TRY(read_number(PyTuple_GetItem(bounds, middle), &bound));
+        if (bound < value)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    *bucket = from;
+    return DONE;
+}
+
+static int
+put_at(PyObject *numbers, Py_ssize_t place, PyObject *number)
+{
+    return number == NULL ? -1 : PyList_SetItem(numbers, place, number);
+}
+
+static Outcome
+add_measurement(PyObject *measured, PyObject *bounds, PyObject *numbers, Py_ssize_t *bucket)
+{
+    double value, total, lowest, highest;
+    long long count;
+    if (!PyTuple_CheckExact(bounds) || !PyList_CheckExact(numbers) || PyList_Size(numbers) <= BUCKETS)
+        return LEFT;
+    TRY(read_number(measured, &value));
+    TRY(find_bucket(value, bounds, bucket));
+    if (PyList_Size(numbers) <= BUCKETS + *bucket)
+        return LEFT;
+    PyObject *in_bucket = PyList_GetItem(numbers, BUCKETS + *bucket);
+    if (!PyLong_CheckExact(in_bucket))
+        return LEFT;
+    TRY(read_signed(in_bucket, &count));
+    TRY(read_number(PyList_GetItem(numbers, TOTAL), &total));
+    TRY(read_number(PyList_GetItem(numbers, LOWEST), &lowest));
+    TRY(read_number(PyList_GetItem(numbers, HIGHEST), &highest));
+    if (count == PY_LLONG_MAX)
+        return LEFT;
+    if (put_at(numbers, BUCKETS + *bucket, PyLong_FromLongLong(count + 1)) < 0 ||
+        put_at(numbers, TOTAL, PyNumber_Add(PyList_GetItem(numbers, TOTAL), measured)) < 0 ||
+        (value < lowest && put_at(numbers, LOWEST, Py_NewRef(measured)) < 0) ||
+        (value > highest && put_at(numbers, HIGHEST, Py_NewRef(measured)) < 0))
+        return FAILED;
+    return DONE;
+}
+
+static PyObject *
+sort_in(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    Py_ssize_t bucket;
+    Outcome outcome = count == 3 ? add_measurement(args[0], args[1], args[2], &bucket) : LEFT;
+    if (outcome == LEFT)
+        return leave(state_of(module), SORT_IN, args, count);
+    return outcome == DONE ? PyLong_FromSsize_t(bucket) : NULL;
 }
 
 /* The module. */
@@ -1030,7 +1147,7 @@ leave_to(PyObject *module, PyObject *args)
 static PyMethodDef functions[] = {
     {"leave_to", leave_to, METH_VARARGS, "Say which function does what its twin leaves, and what it knows."},
     TWIN(json_line), TWIN(encode_log_fields), TWIN(delimited_each), TWIN(said_by), TWIN(is_simple),
-    TWIN(by_name), TWIN(parse_traceparent), TWIN(hex_ids), TWIN(id_headers), {NULL, NULL, 0, NULL},
+    TWIN(by_name), TWIN(parse_traceparent), TWIN(shown_ids), TWIN(id_headers), TWIN(sort_in), {NULL, NULL, 0, NULL},
 };
 
 static int

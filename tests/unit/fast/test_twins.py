@@ -3,12 +3,14 @@
 import logging
 import math
 import string
+from array import array
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tercet.emit import correlation, exchange, headers, records, tracecontext
+from tercet.declare.layout import BUCKETS
+from tercet.emit import correlation, exchange, headers, ledger, records, tracecontext
 from tercet.export import attributes, encode, text, wire
 from tercet.fast import stand_in
 
@@ -70,8 +72,12 @@ def test_a_line_is_the_same(seconds, who, ids, own):
     st.tuples(
         UNSIGNED,
         UNSIGNED,
-        st.tuples(st.none() | st.integers(-1, 2**128), UNSIGNED),
-        st.none() | st.integers(-1, 2**32) | st.builds(Number, st.integers(0, 255)),
+        st.tuples(
+            st.none() | st.integers(-1, 2**128),
+            UNSIGNED,
+            st.booleans(),
+            st.none() | st.integers(-1, 2**32) | st.builds(Number, st.integers(0, 255)),
+        ),
         st.tuples(st.integers(0, 24), st.none() | TEXTS),
         VALUES,
         st.none() | FIELDS,
@@ -188,29 +194,34 @@ def test_the_callers_ids_are_the_same(headers):
     same("parse_traceparent", headers)
 
 
-@given(st.integers(-1, 2**129) | st.builds(Number), st.integers(-1, 2**65) | TEXTS)
-@example(2**127, 2**63)
-def test_ids_are_written_alike(trace_id, span_id):
-    """Also those that are out of range."""
-    same("hex_ids", trace_id, span_id)
-
-
 NAMES = st.binary(max_size=16) | st.sampled_from(
     [b"x-trace-id", b"X-Correlation-ID", b"TraceResponse", b"set-cookie"]
 )
 
 
+IDS = st.tuples(
+    st.integers(-1, 2**128),
+    st.integers(-1, 2**64),
+    st.booleans(),
+    st.integers(-1, 256),
+    st.none(),
+    st.booleans(),
+)
+CARRIED = TEXTS | st.text(string.ascii_letters, min_size=1) | st.none() | st.builds(Text, TEXTS) | st.just(7)
+
+
+@given(IDS | st.tuples(st.integers(), st.text()), CARRIED)
+@example((2**127, 2**63, True, 1, None, True), None)
+@example((0, 0, False, 0, None, False), "mine")
+def test_ids_are_shown_alike(ids, carried):
+    """Also those that are out of range."""
+    same("shown_ids", ids, carried)
+
+
 @given(
     st.lists(st.tuples(NAMES | NAMES.map(bytearray), st.binary()) | st.lists(NAMES, max_size=3), max_size=3),
-    st.tuples(
-        st.integers(-1, 2**128),
-        st.integers(-1, 2**64),
-        st.booleans(),
-        st.integers(-1, 256),
-        st.none(),
-        st.booleans(),
-    ),
-    TEXTS,
+    IDS,
+    CARRIED,
 )
 @example([(b"content-length", b"2")], (1, 2, True, 3, None, True), "")
 @example([(b"traceresponse", b"")], (1, 2, True, 3, None, True), "mine")
@@ -229,6 +240,30 @@ def test_the_headers_of_a_response_are_the_same(given_by_the_application, ids, c
 def test_the_headers_of_a_request_are_the_same(came_with_it):
     """By name, in the order they came; repeated ones, and those that are no headers at all."""
     same("by_name", came_with_it)
+
+
+MEASURED = FLOATS | st.integers() | st.sampled_from([0.5, 1, 10.0, 2**53, True, "much"])
+
+
+@given(
+    MEASURED,
+    st.lists(st.floats(allow_nan=False) | st.integers(-(2**60), 2**60), max_size=4).map(sorted).map(tuple),
+    st.lists(MEASURED, max_size=9) | st.just([0, math.inf, -math.inf, *[0] * 5]),
+)
+@example(0.5, (0.25, 0.5, 1), [0, math.inf, -math.inf, 0, 0, 0, 0])
+@example(0.5, (0.25,), [0.5, 0.5, 0.5, 0, 2**63 - 1])
+def test_a_measurement_is_sorted_in_alike(value, bounds, numbers):
+    """Into the same bucket, and what the histogram says then is the same; numbers in an array, too."""
+
+    def sorted_in(sort_in):
+        kept = [*numbers]
+        try:
+            return sort_in(value, bounds, kept), repr(kept)
+        except (IndexError, TypeError) as error:
+            return type(error), repr(kept)
+
+    assert sorted_in(stand_in.twins.sort_in) == sorted_in(stand_in.in_python["sort_in"])
+    same("sort_in", 0.5, bounds, array("d", [0.0] * (BUCKETS + len(bounds) + 1)))
 
 
 @given(
@@ -253,8 +288,8 @@ def test_each_interpreter_has_its_own(monkeypatch):
 
 def test_each_is_in_use():
     """Where a twin is there, it stands in."""
-    users = (exchange.id_headers, records.said_by, tracecontext.parse_traceparent, correlation.hex_ids)
+    users = (exchange.id_headers, records.said_by, tracecontext.parse_traceparent, correlation.shown_ids)
     users += (attributes.is_simple, encode.encode_log_fields, text.json_line)
-    users += (headers.by_name, wire.delimited_each)
+    users += (headers.by_name, wire.delimited_each, ledger.sort_in)
     assert {user.__name__ for user in users} == set(stand_in.in_python)
     assert all(user is getattr(stand_in.twins, user.__name__) for user in users)
