@@ -1,10 +1,10 @@
-"""What follows from the samples: medians, taxes over bare, and shares of what was delivered."""
+"""What follows from the samples: costs, taxes over bare, and shares of what was delivered."""
 
 import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bench.rounds import Sample, Samples, median
+from bench.rounds import Sample, Samples, median, undisturbed
 from bench.variants import BARE, TERCET, UPSTREAM, Variant
 
 Results = dict[str, Any]
@@ -12,7 +12,7 @@ Results = dict[str, Any]
 
 def cost(samples: Samples, key: str) -> float | None:
     """Return the microseconds of processor time that a request costs with a variant."""
-    return median(samples[key], "microseconds") if samples.get(key) else None
+    return undisturbed(samples[key], "microseconds") if samples.get(key) else None
 
 
 def tax(samples: Samples, key: str) -> float | None:

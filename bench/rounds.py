@@ -10,6 +10,9 @@ from bench.process import RunError
 Sample = dict[str, Any]
 Samples = dict[str, list[Sample]]
 
+# From so many on, the lowest tenth is more than one stray sample.
+_MANY = 20
+
 
 def interleave(
     part: str, jobs: Mapping[str, Callable[[], Sample]], rounds: int, tell_every: int = 1
@@ -56,6 +59,20 @@ def _rotated(names: list[str], by: int) -> list[str]:
 def median(samples: list[Sample], figure: str) -> float:
     """Return the middle one of the values of a figure."""
     return float(statistics.median([sample[figure] for sample in samples]))
+
+
+def undisturbed(samples: list[Sample], figure: str) -> float:
+    """Return what a figure is on a machine that does nothing else: of many turns the tenth percentile.
+
+    Whatever else the machine does makes a turn slower and none faster, and may well do so for half of them.
+    Of the few rounds of processes that run one after the other, it is the middle one.
+
+    >>> undisturbed([{"µs": 90.0}] * 17 + [{"µs": 50.0}] * 3, "µs")
+    50.0
+    """
+    if len(samples) < _MANY:
+        return median(samples, figure)
+    return statistics.quantiles([sample[figure] for sample in samples], n=10)[0]
 
 
 def tell(line: str) -> None:

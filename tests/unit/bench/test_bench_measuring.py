@@ -8,7 +8,7 @@ from bench.counter import receiver
 from bench.http import parse_wrk
 from bench.process import RunError
 from bench.request import Run
-from bench.rounds import interleave, median
+from bench.rounds import interleave, median, undisturbed
 from bench.turns import take_turns
 from bench.variants import Environment, Variant
 
@@ -73,6 +73,13 @@ def test_a_process_that_ends_is_left_out(tmp_path, capsys):
     """As a job that fails, with what it said last."""
     assert take_turns("part", {"a": player(tmp_path, "read line; echo no such module >&2")}, 2) == {}
     assert "a is left out: no such module" in capsys.readouterr().err
+
+
+def test_turns_that_are_disturbed_do_not_count():
+    """Other work in most of the turns changes no figure; of a few rounds, the middle one holds."""
+    turns = [{"microseconds": cost} for cost in (60, 90, 61, 60, 99, 60, *[120] * 14)]
+    assert undisturbed(turns, "microseconds") == 60
+    assert undisturbed(turns[:5], "microseconds") == 61
 
 
 def test_the_median_is_the_middle_one():
