@@ -22,7 +22,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from prometheus_client import REGISTRY, generate_latest
 
 from tercet.declare.metric import DURATION_BUCKETS, Metric
-from tercet.emit.ledger import build_ledger
+from tercet.emit.registry import build_ledger
 from tercet.export.metered import LeanMeterProvider
 from tercet.export.prometheus import PrometheusReader
 from tercet.export.scrape import respond

@@ -13,7 +13,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from prometheus_client.openmetrics import parser
 
 from tercet.declare.metric import Metric
-from tercet.emit.ledger import build_ledger
+from tercet.emit.registry import build_ledger
 from tercet.export.metered import LeanMeterProvider
 from tercet.export.prometheus import PrometheusReader
 

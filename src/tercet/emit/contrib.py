@@ -18,10 +18,10 @@ from opentelemetry.trace import Span
 from tercet.declare.metric import HTTP_SERVER_DURATION
 from tercet.emit.asgi import AsgiEdge
 from tercet.emit.correlation import correlation_id, with_correlation_id
+from tercet.emit.distributions import Histograms
 from tercet.emit.exchange import OWNER, App, Exchange, Message, Receive, Scope, Send, disclaim
 from tercet.emit.headers import HeaderMap
 from tercet.emit.http import span_name
-from tercet.emit.ledger import Histograms
 from tercet.emit.registry import REGISTRY
 from tercet.errors import SetupError
 

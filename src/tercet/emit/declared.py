@@ -21,8 +21,10 @@ from tercet.declare.metric import (
     Metric,
     Values,
 )
-from tercet.emit.ledger import Gauges, Histograms, Ledger, Series, Summaries, Sums, cleaned
+from tercet.emit.distributions import Histograms, Summaries
+from tercet.emit.ledger import Gauges, Ledger, Sums
 from tercet.emit.registry import REGISTRY, Registry
+from tercet.emit.series import Series, cleaned
 
 #: Combinations of attributes: each key with its values, or each combination by itself.
 Ready = Mapping[str, Iterable[object]] | Iterable[Mapping[str, object]]

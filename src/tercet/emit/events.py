@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from opentelemetry.trace import SpanContext
 
 from tercet.declare.metric import SLO_EVENTS
+from tercet.emit.distributions import Count, Histograms, Watch
 from tercet.emit.forks import in_children
-from tercet.emit.ledger import Count, Histograms, Series, Sums, Watch
+from tercet.emit.ledger import Sums
+from tercet.emit.series import Series
 from tercet.errors import ObjectivesError
 
 if TYPE_CHECKING:  # what reads promises is imported by processes that make some

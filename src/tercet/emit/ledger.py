@@ -7,124 +7,24 @@ of its cost. Readers see no difference: `export.metered` turns what is collected
 import logging
 import os
 import threading
-from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableSequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from math import inf, nan
+from math import nan
 from time import time, time_ns
 from typing import Final
 
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext
 
-from tercet.declare.layout import BUCKETS, COUNT, HIGHEST, LOWEST, SET_AT, TOTAL
-from tercet.declare.metric import (
-    LONGEST_VALUE,
-    METRICS_OVERFLOWED,
-    MOST_SERIES,
-    Metric,
-    Values,
-    overflow_message,
-)
-from tercet.emit.sketch import Recent
-from tercet.fast.stand_in import has_twin
+from tercet.declare.layout import SET_AT, TOTAL
+from tercet.declare.metric import METRICS_OVERFLOWED, MOST_SERIES, Metric, Values, overflow_message
+from tercet.emit.series import Cell, Measured, Memory, Numbers, Series, cleaned, private
 
-#: What is remembered of one measurement: value, time in nanoseconds, trace id, span id.
-Measured = tuple[float, int, int, int]
-#: Where the numbers of one series are kept; shared memory makes them outlive the process.
-Numbers = MutableSequence[float]
-#: From a metric, the values of one series (None for those beyond its limit) and a count to so many zeros.
-Memory = Callable[[Metric, Values | None, int], Numbers]
 #: The account that counts from the start of the process; others count from their last collection.
 CUMULATIVE = 0
 OVERFLOW: dict[str, str | int | bool] = {"otel.metric.overflow": True}
 #: Where the trace flags stand in the ids of a span, which are a tuple.
-_FLAGS: Final = 3
-#: The largest number that the wire can say as a whole one.
-_MOST: Final = 2**63 - 1
-
-
-def private(metric: Metric, values: Values | None, count: int) -> Numbers:
-    """Keep numbers in this process alone."""
-    return [0] * count
-
-
-class Cell:
-    """What one series has measured for one account.
-
-    Attributes:
-        numbers: By the places of `declare.layout`.
-        exemplars: The latest measurement of each bucket that leads to a trace; one for a sum.
-        start: Nanoseconds since 1970 from when it counts.
-    """
-
-    __slots__ = ("exemplars", "numbers", "start")
-
-    def __init__(self, numbers: Numbers, exemplars: int, start: int) -> None:
-        self.numbers = numbers
-        self.exemplars: list[Measured | None] = [None] * exemplars
-        self.start = start
-
-    @property
-    def value(self) -> float:
-        """The total of a sum or a histogram, the value of a gauge."""
-        total = self.numbers[TOTAL]
-        return total if -_MOST <= total <= _MOST else float(total)
-
-    @property
-    def lowest(self) -> float:
-        """The lowest measurement of a histogram."""
-        return self.numbers[LOWEST]
-
-    @property
-    def highest(self) -> float:
-        """The highest measurement of a histogram."""
-        return self.numbers[HIGHEST]
-
-    @property
-    def buckets(self) -> list[int]:
-        """How many measurements each bucket of a histogram has by itself."""
-        return [int(count) for count in self.numbers[BUCKETS:]]
-
-    def copy(self) -> "Cell":
-        """Copy it, to be read while measurements go on."""
-        twin = Cell(list(self.numbers), 0, self.start)
-        twin.exemplars = self.exemplars.copy()
-        return twin
-
-
-class RecentCell(Cell):
-    """What one series of a summary has measured: sum and count of all, and a sketch of the latest."""
-
-    __slots__ = ("recent",)
-
-    def __init__(self, numbers: Numbers, start: int, recent: Recent) -> None:
-        super().__init__(numbers, 0, start)
-        self.recent = recent
-
-    @property
-    def count(self) -> int:
-        """How many measurements there were."""
-        return int(self.numbers[COUNT])
-
-    def copy(self) -> "RecentCell":
-        """See `Cell`."""
-        return RecentCell(list(self.numbers), self.start, self.recent.copy())
-
-
-class Series:
-    """One series: its cell in each account.
-
-    Attributes:
-        cells: By account.
-        is_kept: Whether it is there, at zero, before its first measurement, in forked children too.
-    """
-
-    __slots__ = ("cells", "is_kept")
-
-    def __init__(self, cells: dict[int, Cell], is_kept: bool) -> None:
-        self.cells = cells
-        self.is_kept = is_kept
+FLAGS: Final = 3
 
 
 class Ledger:
@@ -311,7 +211,7 @@ class Ledger:
     def _exemplar(self, value: float, ids: SpanContext) -> Measured | None:
         """Remember a measurement that leads to a trace."""
         flags = self.exemplar_flags
-        is_exemplar = ids[_FLAGS] & flags or flags < 0
+        is_exemplar = ids[FLAGS] & flags or flags < 0
         return (value, time_ns(), ids[0], ids[1]) if is_exemplar else None
 
     def _has_measured(self, cell: Cell) -> bool:
@@ -346,12 +246,6 @@ class Sums(Ledger):
                     cell.numbers[TOTAL] += total if started_anew else step
 
 
-#: How the events of one series are counted: by what, how much is good at most, the series of good and of bad.
-Count = tuple[Sums, float, Series, Series]
-#: From the attributes of a series to how its events are counted; None where it has none.
-Watch = Callable[[Mapping[str, str]], Count | None]
-
-
 class Gauges(Ledger):
     """The ledger of a gauge: for each series the value set last, and when."""
 
@@ -368,168 +262,6 @@ class Gauges(Ledger):
                 cell.numbers[TOTAL], cell.numbers[SET_AT] = value, time()
 
     reach = set_to
-
-
-@has_twin()
-def sort_in(value: float, bounds: tuple[float, ...], numbers: Numbers) -> int:
-    """Add a measurement to the numbers of a histogram, and return which of its buckets has it.
-
-    >>> numbers: Numbers = [0, inf, -inf, 0, 0]
-    >>> sort_in(0.25, (1.0,), numbers), numbers
-    (0, [0.25, 0.25, 0.25, 1, 0])
-    """
-    bucket = bisect_left(bounds, value)
-    numbers[BUCKETS + bucket] += 1
-    numbers[TOTAL] += value
-    # Not `min` and `max`: two calls a measurement for what is hardly ever true.
-    if value < numbers[LOWEST]:  # noqa: PLR1730
-        numbers[LOWEST] = value
-    if value > numbers[HIGHEST]:  # noqa: PLR1730
-        numbers[HIGHEST] = value
-    return bucket
-
-
-class Histograms(Ledger):
-    """The ledger of a histogram with the bounds of its declaration, and of objectives.
-
-    What is recorded with its attribute values may be an event of objectives, too. Where it is none, that
-    costs nothing: such a series is found in the same number of steps.
-
-    Attributes:
-        watches: What counts events among its measurements.
-    """
-
-    def __init__(self, metric: Metric, most_series: int = MOST_SERIES) -> None:
-        self.watches: tuple[Watch, ...] = ()
-        self._uncounted: dict[Values, Series] = {}
-        self._counts: dict[Values, tuple[Count, ...]] = {}
-        self._take_bounds(metric)
-        super().__init__(metric, most_series)
-
-    def _take_bounds(self, metric: Metric) -> None:
-        self._bounds = metric.buckets
-        self._exemplars = len(metric.buckets) + 1
-        self._numbers = BUCKETS + self._exemplars
-
-    def _start_anew(self) -> None:
-        super()._start_anew()
-        self._uncounted = {}
-
-    def bound_at(self, bounds: Iterable[float]) -> bool:
-        """Let buckets end at these bounds, too; say whether they do: what is measured cannot be parted."""
-        with self._lock:
-            metric = self.metric.bounded_at(bounds)
-            if metric.buckets == self._bounds:
-                return True
-            if any(self._has_measured(each.cells[CUMULATIVE]) for each in self._series.values()):
-                return False
-            self.metric = metric
-            self._take_bounds(metric)
-            for values, series in self._series.items():
-                # Whoever sees the numbers in a memory that is shared shall see that they are no more.
-                series.cells[CUMULATIVE].numbers[TOTAL] = nan
-                series.cells = self._cells(values)
-            return True
-
-    def watch(self, watch: Watch) -> None:
-        """Count more events among the measurements from now on."""
-        # In this order: whoever classifies meanwhile writes into what is thrown away.
-        self.watches = (*self.watches, watch)
-        self._uncounted, self._counts = {}, {}
-
-    def record(self, value: float, values: Values, ids: SpanContext) -> None:
-        """Record one measurement under these attribute values, taken within the span that `ids` name."""
-        self.record_to(self._uncounted.get(values) or self._counted(value, values, ids), value, ids)
-
-    def _counted(self, value: float, values: Values, ids: SpanContext) -> Series:
-        """Find a series, and count a measurement of it for each objective of which it is an event."""
-        uncounted = self._uncounted
-        series = self.series(values)
-        # Only series that are kept are remembered, so that there are no more of them here than there.
-        if not self.count(value, values, ids) and self._series.get(values) is series:
-            uncounted[values] = series
-        return series
-
-    def count(self, value: float, values: Values, ids: SpanContext) -> bool:
-        """Count a measurement for each objective of which it is an event; say whether there is any."""
-        if not self.watches:
-            return False
-        known = self._counts
-        told = known.get(values)
-        if told is None:
-            attributes = {key: str(each) for key, each in self.metric.named(self._cleaned(values)).items()}
-            told = tuple(count for watch in self.watches if (count := watch(attributes)) is not None)
-            if self._series.get(values) is not None:
-                known[values] = told
-        for events, most, within, beyond in told:
-            events.add_to(within if value <= most else beyond, 1, ids)
-        return bool(told)
-
-    def record_to(self, series: Series, value: float, ids: SpanContext) -> None:
-        """Record one measurement in a series."""
-        flags = self.exemplar_flags
-        # As `_exemplar` does it: one call fewer for each request.
-        leads = ids[_FLAGS] & flags or flags < 0
-        exemplar = (value, time_ns(), ids[0], ids[1]) if leads else None
-        with self._lock:
-            for cell in series.cells.values():
-                bucket = sort_in(value, self._bounds, cell.numbers)
-                if exemplar is not None:
-                    cell.exemplars[bucket] = exemplar
-
-    def _emptied(self, numbers: Numbers) -> Numbers:
-        numbers[LOWEST], numbers[HIGHEST] = inf, -inf
-        return numbers
-
-    def _has_measured(self, cell: Cell) -> bool:
-        return any(cell.numbers[BUCKETS:])
-
-
-class Summaries(Ledger):
-    """The ledger of a summary: sum and count of all measurements, and quantiles of the latest ones."""
-
-    _numbers, _exemplars = 2, 0
-
-    def record_to(self, series: Series, value: float, ids: SpanContext) -> None:
-        """Record one measurement in a series; it becomes no exemplar, whatever span it is taken in."""
-        with self._lock:
-            for cell in series.cells.values():
-                cell.numbers[TOTAL] += value
-                cell.numbers[COUNT] += 1
-                cell.recent.add(value)  # type: ignore[attr-defined] # `_cell` makes no others
-
-    def _cell(self, account: int, values: Values | None, start: int) -> Cell:
-        return RecentCell(self._zeros(account, values), start, Recent(self.metric.window))
-
-    def _told(self, cell: Cell) -> tuple[float, ...]:
-        return (*cell.numbers, *cell.recent.quantiles(self.metric.quantiles))  # type: ignore[attr-defined]
-
-
-def build_ledger(metric: Metric, most_series: int = MOST_SERIES) -> Ledger:
-    """Make the ledger of a declared metric."""
-    return _LEDGERS[metric.kind](metric, most_series)
-
-
-_LEDGERS: dict[str, type[Ledger]] = {
-    "counter": Sums,
-    "up_down_counter": Sums,
-    "gauge": Gauges,
-    "histogram": Histograms,
-    "summary": Summaries,
-}
-
-
-def cleaned(value: object) -> str | int | None:
-    """Make of anything a value that an attribute can have, cut to what is worth keeping."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int) and -_MOST <= value <= _MOST:
-        return int(value)
-    try:
-        text = str.__str__(value) if isinstance(value, str) else str(value)
-    except Exception:  # The application's own classes can say no.
-        text = type(value).__name__
-    return text[:LONGEST_VALUE].encode(errors="replace").decode()
 
 
 def tell_of_overflow(ledger: Ledger) -> None:

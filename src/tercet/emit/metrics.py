@@ -9,8 +9,9 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
 from tercet.declare.metric import Metric, Values
+from tercet.emit.distributions import Histograms
 from tercet.emit.events import Objectives
-from tercet.emit.ledger import Histograms, Ledger
+from tercet.emit.ledger import Ledger
 
 
 class Recorder(Protocol):

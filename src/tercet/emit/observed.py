@@ -10,9 +10,11 @@ from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, Span
 
 from tercet.declare.metric import OPERATION_ACTIVE, OPERATION_DURATION, Values
+from tercet.emit.distributions import Histograms
 from tercet.emit.http import error_type
-from tercet.emit.ledger import Histograms, Ledger, Series, Sums
+from tercet.emit.ledger import Ledger, Sums
 from tercet.emit.registry import REGISTRY
+from tercet.emit.series import Series
 from tercet.emit.traces import decorated, spanning
 
 F = TypeVar("F", bound=Callable[..., Any])

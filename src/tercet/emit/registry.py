@@ -7,15 +7,29 @@ from contextlib import suppress
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
-from tercet.declare.metric import METRICS, METRICS_MISUSED, Metric
+from tercet.declare.metric import METRICS, METRICS_MISUSED, MOST_SERIES, Metric
 from tercet.declare.names import metric_name
 from tercet.declare.pace import Pace
+from tercet.emit.distributions import Histograms, Summaries
 from tercet.emit.events import Objectives
-from tercet.emit.ledger import OVERFLOWED, Histograms, Ledger, Sums, build_ledger
+from tercet.emit.ledger import OVERFLOWED, Gauges, Ledger, Sums
 from tercet.emit.metrics import TakesLedgers
 from tercet.errors import MetricError
 
 _logger = logging.getLogger("tercet")
+#: What keeps the series of each kind of metric.
+_LEDGERS: dict[str, type[Ledger]] = {
+    "counter": Sums,
+    "up_down_counter": Sums,
+    "gauge": Gauges,
+    "histogram": Histograms,
+    "summary": Summaries,
+}
+
+
+def build_ledger(metric: Metric, most_series: int = MOST_SERIES) -> Ledger:
+    """Make the ledger of a declared metric."""
+    return _LEDGERS[metric.kind](metric, most_series)
 
 
 class Registry:

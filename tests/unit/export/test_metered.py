@@ -19,8 +19,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from tercet.declare.metric import Metric
-from tercet.emit.ledger import Histograms, build_ledger
+from tercet.emit.distributions import Histograms
 from tercet.emit.metrics import ApiRecorder, build_recorder
+from tercet.emit.registry import build_ledger
 from tercet.export.metered import LeanMeterProvider
 
 WAITED = Metric("waited", "histogram", "s", "Time waited.", attributes=("queue", "kind"), buckets=(0.1, 1.0))

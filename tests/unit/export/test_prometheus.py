@@ -33,7 +33,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
 from tercet.declare.metric import Metric
-from tercet.emit.ledger import build_ledger
+from tercet.emit.registry import build_ledger
 from tercet.errors import SetupError
 from tercet.export import prometheus, scrape_port
 from tercet.export.exposition import Exposition, Heading

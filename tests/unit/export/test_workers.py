@@ -17,7 +17,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, TraceFlags
 from prometheus_client.openmetrics import parser
 
 from tercet.declare.metric import Metric
-from tercet.emit.ledger import build_ledger
+from tercet.emit.registry import build_ledger
 from tercet.export import shared
 from tercet.export.metered import LeanMeterProvider
 from tercet.export.prometheus import PrometheusReader

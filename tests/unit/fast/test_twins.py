@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tercet.declare.layout import BUCKETS
-from tercet.emit import correlation, exchange, headers, ledger, records, tracecontext
+from tercet.emit import correlation, distributions, exchange, headers, records, tracecontext
 from tercet.export import attributes, encode, text, wire
 from tercet.fast import stand_in
 
@@ -290,6 +290,6 @@ def test_each_is_in_use():
     """Where a twin is there, it stands in."""
     users = (exchange.id_headers, records.said_by, tracecontext.parse_traceparent, correlation.shown_ids)
     users += (attributes.is_simple, encode.encode_log_fields, text.json_line)
-    users += (headers.by_name, wire.delimited_each, ledger.sort_in)
+    users += (headers.by_name, wire.delimited_each, distributions.sort_in)
     assert {user.__name__ for user in users} == set(stand_in.in_python)
     assert all(user is getattr(stand_in.twins, user.__name__) for user in users)
