@@ -8,7 +8,6 @@ At any moment, what was put in is what is delivered, dropped, spooled and in the
 import math
 import os
 import queue
-import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,20 +19,17 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach
 from tercet.export import native
 from tercet.export.answer import Answer
 from tercet.export.haste import Hunger, times_woken
+from tercet.export.parcels import Parcels
+from tercet.export.retry import Retry
 from tercet.export.spool import Claim, Parcel, Spool
 
 T = TypeVar("T")
 
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 30.0
-_CLOSING_PAUSE = 0.1
 # How often to look for what another process has left on disk.
 _LOOK_EVERY = 30.0
 # Of the time for closing: to deliver, and to wait for the thread; in what is left, the rest is saved.
 _DELIVERING = 0.85
 _ENDING = 0.9
-# An application that seeds Python's own generator counts on what it gives.
-_random = random.SystemRandom()
 # Up to here the number of items bounds their bytes; to count all of them would cost each request a lock.
 _LIGHT = 1024
 # Why the thread is woken: a batch is full, its items are heavy, somebody waits for it, or nobody says.
@@ -146,16 +142,15 @@ class Outbox(Generic[T]):
         self._queue: deque[T] = deque()
         self._packing = 0
         self._heavy_bytes = self._heavy_packing = 0
-        self._waiting: deque[Parcel] = deque()
-        self._waiting_bytes = self._turn = 0
+        self._waiting = Parcels()
         self._claims: Iterator[Claim] | None = None
         self._is_any_back = False
         self._thread: native.Joinable | None = None
         self._stopped = self._given_up = False
         self._close_by = math.inf
+        self._retry = Retry()
         self._is_down = False
-        self._try_at = self._asked_until = self._look_at = 0.0
-        self._pause = _FIRST_PAUSE
+        self._look_at = 0.0
         self._round = self._failed_round = self._settled = 0
         self._try_failed = False
         self._told = 0
@@ -212,7 +207,7 @@ class Outbox(Generic[T]):
     def backlog(self) -> int:
         """Count the items that are neither delivered, spooled nor dropped yet."""
         with self._moved:
-            return len(self._queue) + self._packing + sum(parcel.count for parcel in self._waiting)
+            return len(self._queue) + self._packing + self._waiting.count()
 
     def flush(self, timeout: float) -> bool:
         """Send what is waiting now, and wait for it, but not for a collector that is away.
@@ -240,7 +235,7 @@ class Outbox(Generic[T]):
         with self._moved:
             self._closed = True
             self._close_by = began + timeout * _DELIVERING
-            self._pause = _CLOSING_PAUSE
+            self._retry.hurry()
         self._settle(timeout * _DELIVERING, patient=not self._is_down)
         self._stopped = True
         self._wake.put(_TIME)
@@ -282,10 +277,9 @@ class Outbox(Generic[T]):
         with self._moved:
             self._given_up = True
             items = [self._queue.popleft() for _ in range(len(self._queue))]
-            parcels = [*self._waiting]
-            left = len(items) + self._packing + sum(parcel.count for parcel in parcels)
-            self._waiting.clear()
-            self._waiting_bytes = self._packing = 0
+            left = len(items) + self._packing + self._waiting.count()
+            parcels = self._waiting.take_all()
+            self._packing = 0
         if self._spool is not None and items:
             parcels += self._parcels(items)
         for parcel in parcels:
@@ -319,13 +313,12 @@ class Outbox(Generic[T]):
     def _rest(self) -> float:
         if self._claims is not None and self._may_try():
             return 0.0
-        return min(self._delay, max(0.0, self._try_at - time.monotonic())) if self._waiting else self._delay
+        return min(self._delay, self._retry.left()) if self._waiting else self._delay
 
     def _work(self, *, asked: bool, whole: bool = True) -> None:
         self._round += 1
         if asked:
-            # A collector that has asked for a pause gets it, unless this is the last chance.
-            self._try_at = 0.0 if self._closed else self._asked_until
+            self._retry.now(even_if_asked=self._closed)
             self._look_at = 0.0
         self._try_failed = asked and not self._may_try()
         try:
@@ -334,7 +327,7 @@ class Outbox(Generic[T]):
             self._send_spooled()
             self._tell_losses()
         except Exception as error:  # The thread must live; an encoder or a disk can raise anything.
-            self._try_later(None)
+            self._retry.failed()
             self.link.tell(f"sending failed ({type(error).__name__})")
         if self._try_failed:
             with self._moved:
@@ -400,27 +393,17 @@ class Outbox(Generic[T]):
             if is_on_disk:
                 self._note_spooled(parcel)
                 return
-            self._waiting.append(parcel)
-            self._waiting_bytes += len(parcel.packed)
-            while self._waiting_bytes > self._max_bytes:
-                self._lose("too_many_bytes", self._take_first().count)
+            self._waiting.add(parcel)
+            while self._waiting.bytes > self._max_bytes:
+                self._lose("too_many_bytes", self._waiting.take_first().count)
 
     def _next(self) -> Parcel | None:
-        """Return whose turn it is; after one that failed it is another's, for it may never succeed."""
         with self._moved:
-            if not self._waiting:
-                return None
-            self._turn %= len(self._waiting)
-            return self._waiting[self._turn]
+            return self._waiting.next()
 
     def _first(self) -> Parcel | None:
         with self._moved:
-            return self._waiting[0] if self._waiting else None
-
-    def _take_first(self) -> Parcel:
-        parcel = self._waiting.popleft()
-        self._waiting_bytes -= len(parcel.packed)
-        return parcel
+            return self._waiting.first()
 
     def _to_disk(self, parcel: Parcel) -> bool:
         if self._spool is None:
@@ -437,21 +420,20 @@ class Outbox(Generic[T]):
         while self._may_try() and (parcel := self._next()):
             answer = self._post(parcel)
             if answer.kind == "later":
-                self._turn += 1
+                self._waiting.pass_on()
                 break
             halves = self._halves(parcel, answer)
             with self._moved:
                 if self._given_up:
                     return  # `close` has counted it.
                 self._waiting.remove(parcel)
-                self._waiting_bytes -= len(parcel.packed)
                 self._settle_by(parcel.count)
                 self._note(parcel, answer, halves)
         while not self._may_try() and (parcel := self._first()) and self._to_disk(parcel):
             with self._moved:
                 if self._given_up:
                     return
-                self._note_spooled(self._take_first())
+                self._note_spooled(self._waiting.take_first())
 
     def _send_spooled(self) -> None:
         """Send what waits on disk, for as long as no items wait for it to end."""
@@ -485,23 +467,17 @@ class Outbox(Generic[T]):
         return True
 
     def _may_try(self) -> bool:
-        return not self._stopped and time.monotonic() >= self._try_at
+        return not self._stopped and self._retry.is_due()
 
     def _post(self, parcel: Parcel) -> Answer:
         answer = self.link.post(parcel.packed, max(0.0, self._close_by - time.monotonic()))
         self._is_down = answer.kind == "later"
         if self._is_down:
             self._try_failed = True
-            self._try_later(answer.wait)
+            self._retry.failed(answer.wait)
         else:
-            self._pause = _CLOSING_PAUSE if self._closed else _FIRST_PAUSE
+            self._retry.succeeded()
         return answer
-
-    def _try_later(self, asked: float | None) -> None:
-        spread = _random.uniform(1.0, 1.2)  # so that a fleet does not come back at once
-        self._try_at = time.monotonic() + (asked or min(self._pause, _LONGEST_PAUSE)) * spread
-        self._asked_until = self._try_at if asked else 0.0
-        self._pause *= 2
 
     def _halves(self, parcel: Parcel, answer: Answer) -> Sequence[Parcel]:
         if answer.kind != "too_large" or parcel.count == 1:
@@ -520,8 +496,7 @@ class Outbox(Generic[T]):
         elif not halves:
             self._drop(answer.kind, parcel.count)
         for half in reversed(halves):
-            self._waiting.appendleft(half)
-            self._waiting_bytes += len(half.packed)
+            self._waiting.add_first(half)
             self._settle_by(-half.count)
 
     def _note_spooled(self, parcel: Parcel) -> None:

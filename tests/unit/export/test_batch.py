@@ -222,7 +222,7 @@ def test_the_pause_is_the_collectors_or_our_own(asked):
 @pytest.mark.parametrize("is_spooled", [False, True])
 def test_what_never_succeeds_holds_up_no_others(is_spooled, tmp_path, monkeypatch):
     """A request that a proxy always cuts, for example; also where an earlier process has left it on disk."""
-    monkeypatch.setattr("tercet.export.batch._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("tercet.export.retry._FIRST_PAUSE", 0.01)
     collector = Collector(lambda packed: LATER if b"i0" in packed else DELIVERED)
     spool = spool_in(tmp_path) if is_spooled else None
     if spool is not None:
@@ -237,7 +237,7 @@ def test_what_never_succeeds_holds_up_no_others(is_spooled, tmp_path, monkeypatc
 
 def test_the_oldest_go_first_whoevers_turn_it_is(monkeypatch):
     """Where memory ends, in the middle of an outage."""
-    monkeypatch.setattr("tercet.export.batch._FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("tercet.export.retry._FIRST_PAUSE", 0.001)
     away = [True]
     collector = Collector(lambda packed: LATER if away[0] else DELIVERED)
     box = outbox(collector, batch_size=1, max_bytes=6)
