@@ -53,11 +53,12 @@ def delivered(samples: list[Sample], variant: Variant) -> dict[str, float]:
 def unsampled(growth: dict[str, Samples]) -> float | None:
     """Return an unsampled request's tax as a share of a sampled one's.
 
-    Bare costs the same for both, so it is taken from the samples of both: a machine that is slower for one
-    of the two loads would be taken for its tax.
+    Bare costs the same for both, so it is the mean of both: a machine that is slower for one of the two loads
+    would be taken for its tax.
     """
     loads = [growth.get(load, {}) for load in ("unsampled", "sampled")]
-    bare = cost({BARE.key: [sample for load in loads for sample in load.get(BARE.key, [])]}, BARE.key)
+    bares = [cost(load, BARE.key) for load in loads]
+    bare = None if None in bares else statistics.fmean(filter(None, bares))
     of_unsampled, of_sampled = (minus(cost(load, TERCET.key), bare) for load in loads)
     return over(of_unsampled, of_sampled)
 

@@ -65,7 +65,8 @@ def undisturbed(samples: list[Sample], figure: str) -> float:
     """Return what a figure is on a machine that does nothing else: of many turns the tenth percentile.
 
     Whatever else the machine does makes a turn slower and none faster, and may well do so for half of them.
-    Of the few rounds of processes that run one after the other, it is the middle one.
+    What a variant does once in many turns is left out as well, so each turn sends what it has made. Of the
+    few rounds of processes that run one after the other, it is the middle one.
 
     >>> undisturbed([{"µs": 90.0}] * 17 + [{"µs": 50.0}] * 3, "µs")
     50.0

@@ -85,7 +85,7 @@ def shown_ids(ids: SpanContext, carried: object) -> tuple[str, str, str]:
     """
     trace_id, span_id, _, _, _, is_valid = ids
     trace, span = (f"{trace_id:032x}", f"{span_id:016x}") if is_valid else ("", "")
-    return trace, span, carried if carried and isinstance(carried, str) else trace
+    return trace, span, carried if isinstance(carried, str) and carried else trace
 
 
 def with_span(span: Span, context: Context) -> Context:
@@ -188,4 +188,5 @@ class CorrelationPropagator(TextMapPropagator):
 def attribute(context: Context | None, own_trace_id: int) -> dict[str, Any]:
     """Make the attribute that says the id on a span starting in `context`, with that trace id of its own."""
     carried = get_value(CARRIED) if context is None else context.get(CARRIED)
-    return {"correlation_id": carried or f"{own_trace_id:032x}"}
+    usable = isinstance(carried, str) and carried
+    return {"correlation_id": carried if usable else f"{own_trace_id:032x}"}

@@ -93,7 +93,7 @@ def id_headers(given: RawHeaders, ids: SpanContext, carried: object) -> list[tup
         return []
     trace = b"%032x" % trace_id
     own = [
-        (_CORRELATION_HEADER, carried.encode("ascii") if carried and isinstance(carried, str) else trace),
+        (_CORRELATION_HEADER, carried.encode("ascii") if isinstance(carried, str) and carried else trace),
         (_TRACE_HEADER, trace),
         (_RESPONSE_HEADER, b"00-%b-%016x-%02x" % (trace, span_id, flags)),
     ]

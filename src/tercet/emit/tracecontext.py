@@ -27,7 +27,7 @@ from opentelemetry.trace import (
     get_current_span,
 )
 
-from tercet.emit.correlation import shown_ids, with_span
+from tercet.emit.correlation import with_span
 from tercet.emit.headers import HeaderGetter
 from tercet.fast.stand_in import has_twin
 
@@ -156,8 +156,7 @@ class TraceContextPropagator(TextMapPropagator):
         if not span.is_valid:
             return
         flags = span.trace_flags & _KNOWN_FLAGS
-        trace_id, span_id, _ = shown_ids(span, None)
-        setter.set(carrier, "traceparent", f"00-{trace_id}-{span_id}-{flags:02x}")
+        setter.set(carrier, "traceparent", f"00-{span.trace_id:032x}-{span.span_id:016x}-{flags:02x}")
         if span.trace_state:
             setter.set(carrier, "tracestate", span.trace_state.to_header())
 

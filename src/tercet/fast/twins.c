@@ -1074,32 +1074,70 @@ put_at(PyObject *numbers, Py_ssize_t place, PyObject *number)
     return number == NULL ? -1 : PyList_SetItem(numbers, place, number);
 }
 
+/* Add to numbers of this process alone; those that were copied out of shared memory are all floats. */
 static Outcome
-add_measurement(PyObject *measured, PyObject *bounds, PyObject *numbers, Py_ssize_t *bucket)
+add_to_list(PyObject *numbers, Py_ssize_t bucket, PyObject *measured, double value)
 {
-    double value, total, lowest, highest;
-    long long count;
-    if (!PyTuple_CheckExact(bounds) || !PyList_CheckExact(numbers) || PyList_Size(numbers) <= BUCKETS)
+    double count, total, lowest, highest;
+    Py_ssize_t place = BUCKETS + bucket;
+    if (PyList_Size(numbers) <= place)
         return LEFT;
-    TRY(read_number(measured, &value));
-    TRY(find_bucket(value, bounds, bucket));
-    if (PyList_Size(numbers) <= BUCKETS + *bucket)
-        return LEFT;
-    PyObject *in_bucket = PyList_GetItem(numbers, BUCKETS + *bucket);
-    if (!PyLong_CheckExact(in_bucket))
-        return LEFT;
-    TRY(read_signed(in_bucket, &count));
+    PyObject *counted = PyList_GetItem(numbers, place);
+    TRY(read_number(counted, &count));
     TRY(read_number(PyList_GetItem(numbers, TOTAL), &total));
     TRY(read_number(PyList_GetItem(numbers, LOWEST), &lowest));
     TRY(read_number(PyList_GetItem(numbers, HIGHEST), &highest));
-    if (count == PY_LLONG_MAX)
-        return LEFT;
-    if (put_at(numbers, BUCKETS + *bucket, PyLong_FromLongLong(count + 1)) < 0 ||
+    int is_whole = PyLong_CheckExact(counted);
+    counted = is_whole ? PyLong_FromLongLong((long long)count + 1) : PyFloat_FromDouble(count + 1);
+    if (put_at(numbers, place, counted) < 0 ||
         put_at(numbers, TOTAL, PyNumber_Add(PyList_GetItem(numbers, TOTAL), measured)) < 0 ||
         (value < lowest && put_at(numbers, LOWEST, Py_NewRef(measured)) < 0) ||
         (value > highest && put_at(numbers, HIGHEST, Py_NewRef(measured)) < 0))
         return FAILED;
     return DONE;
+}
+
+static Outcome
+add_to_doubles(double *numbers, Py_ssize_t length, Py_ssize_t bucket, double value)
+{
+    if (length <= BUCKETS + bucket)
+        return LEFT;
+    numbers[BUCKETS + bucket] += 1;
+    numbers[TOTAL] += value;
+    if (value < numbers[LOWEST])
+        numbers[LOWEST] = value;
+    if (value > numbers[HIGHEST])
+        numbers[HIGHEST] = value;
+    return DONE;
+}
+
+/* Add to numbers in shared memory. */
+static Outcome
+add_to_view(PyObject *numbers, Py_ssize_t bucket, double value)
+{
+    Py_buffer view;
+    if (PyObject_GetBuffer(numbers, &view, PyBUF_WRITABLE | PyBUF_FORMAT | PyBUF_ND) < 0) {
+        PyErr_Clear(); /* it cannot be written, or is none any more */
+        return LEFT;
+    }
+    int is_of_doubles = view.ndim == 1 && view.format != NULL && strcmp(view.format, "d") == 0 &&
+                        (uintptr_t)view.buf % sizeof(double) == 0;
+    Outcome outcome = is_of_doubles ? add_to_doubles(view.buf, view.shape[0], bucket, value) : LEFT;
+    PyBuffer_Release(&view);
+    return outcome;
+}
+
+static Outcome
+add_measurement(PyObject *measured, PyObject *bounds, PyObject *numbers, Py_ssize_t *bucket)
+{
+    double value;
+    if (!PyTuple_CheckExact(bounds))
+        return LEFT;
+    TRY(read_number(measured, &value));
+    TRY(find_bucket(value, bounds, bucket));
+    if (PyList_CheckExact(numbers))
+        return add_to_list(numbers, *bucket, measured, value);
+    return PyMemoryView_Check(numbers) ? add_to_view(numbers, *bucket, value) : LEFT;
 }
 
 static PyObject *

@@ -20,8 +20,10 @@ from tercet.emit.correlation import (
     attribute,
     correlation_id,
     flaw,
+    shown_ids,
     with_correlation_id,
 )
+from tercet.emit.exchange import id_headers
 
 GOOD = [
     "a",
@@ -174,6 +176,26 @@ def test_without_a_callers_id_the_trace_id_is_the_id(seen):
         CorrelationPropagator().inject(outgoing)
         assert (correlation_id(), outgoing) == (expected, {"X-Correlation-ID": expected})
     assert correlation_id() == ""
+
+
+class Refusing:
+    """Something that is neither true nor false."""
+
+    def __bool__(self):
+        raise ValueError
+
+
+@pytest.mark.parametrize("foreign", [Refusing(), b"mine", 7, ""])
+def test_what_is_no_id_is_none(seen, foreign):
+    """The trace id stands in for it, whatever somebody has put there."""
+    context = with_correlation_id(foreign, Context())
+    with trace.get_tracer("t").start_as_current_span("serve", context) as span:
+        ids = span.get_span_context()
+        trace_id = f"{ids.trace_id:032x}"
+        assert shown_ids(ids, foreign)[2] == correlation_id() == trace_id
+        assert id_headers([], ids, foreign)[0] == (b"x-correlation-id", trace_id.encode())
+        assert seen.spans == []
+    assert seen.spans[0].attributes["correlation_id"] == trace_id
 
 
 def test_the_id_stands_on_every_span(seen, carried):

@@ -72,3 +72,14 @@ def test_the_template_of_a_mount_is_no_path(seen, mount, path, route):
     """Whatever is below it: a mounted application that has no routes is one series."""
     play(Starlette(routes=[mount]), http_scope(path))
     assert seen.spans[0].attributes["http.route"] == route
+
+
+def test_the_path_of_the_application_stands_before_the_route(seen):
+    """Also where something inside a mount says that it has none."""
+
+    async def rootless(scope, receive, send):
+        inside = {**scope, "path": "/x", "root_path": ""}
+        await Route("/x", lambda _request: Response())(inside, receive, send)
+
+    play(Starlette(routes=[Mount("/files", app=rootless)]), http_scope("/pre/files/x", root_path="/pre"))
+    assert seen.spans[0].attributes["http.route"] == "/pre/files/x"

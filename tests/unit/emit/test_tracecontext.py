@@ -4,6 +4,7 @@ import ast
 import inspect
 import logging
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -318,6 +319,12 @@ def test_values_that_are_not_text(wrong: object) -> None:
 def test_injects_no_invalid_span() -> None:
     """Without a valid span nothing is written."""
     assert injected(SpanContext(0, int(SPAN, 16), is_remote=False)) == {}
+
+
+def test_a_span_that_somebody_else_describes_is_handed_on() -> None:
+    """By an object that merely has what a span context has."""
+    ids = SimpleNamespace(is_valid=True, trace_id=1, span_id=2, trace_flags=1, trace_state=None)
+    assert injected(ids) == {"traceparent": f"00-{1:032x}-{2:016x}-01"}  # type: ignore[arg-type] # as it says
 
 
 def test_fields() -> None:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tercet.declare.layout import BUCKETS
 from tercet.emit import correlation, distributions, exchange, headers, records, tracecontext
 from tercet.export import attributes, encode, text, wire
 from tercet.fast import stand_in
@@ -243,27 +242,64 @@ def test_the_headers_of_a_request_are_the_same(came_with_it):
 
 
 MEASURED = FLOATS | st.integers() | st.sampled_from([0.5, 1, 10.0, 2**53, True, "much"])
-
-
-@given(
-    MEASURED,
-    st.lists(st.floats(allow_nan=False) | st.integers(-(2**60), 2**60), max_size=4).map(sorted).map(tuple),
-    st.lists(MEASURED, max_size=9) | st.just([0, math.inf, -math.inf, *[0] * 5]),
+BOUNDS = (
+    st.lists(st.floats(allow_nan=False) | st.integers(-(2**60), 2**60), max_size=4).map(sorted).map(tuple)
 )
-@example(0.5, (0.25, 0.5, 1), [0, math.inf, -math.inf, 0, 0, 0, 0])
+EMPTY = [0, math.inf, -math.inf, *[0] * 5]
+
+
+def doubles(numbers):
+    """What stands in shared memory."""
+    return memoryview(array("d", numbers))
+
+
+@given(MEASURED, BOUNDS, st.lists(MEASURED, max_size=9) | st.sampled_from([EMPTY, [*map(float, EMPTY)]]))
+@example(0.5, (0.25, 0.5, 1), EMPTY)
 @example(0.5, (0.25,), [0.5, 0.5, 0.5, 0, 2**63 - 1])
 def test_a_measurement_is_sorted_in_alike(value, bounds, numbers):
-    """Into the same bucket, and what the histogram says then is the same; numbers in an array, too."""
+    """Into the same bucket, and what the histogram says then is the same."""
+    assert sorted_in(stand_in.twins.sort_in, value, bounds, [*numbers]) == sorted_in(
+        stand_in.in_python["sort_in"], value, bounds, [*numbers]
+    )
 
-    def sorted_in(sort_in):
-        kept = [*numbers]
-        try:
-            return sort_in(value, bounds, kept), repr(kept)
-        except (IndexError, TypeError) as error:
-            return type(error), repr(kept)
 
-    assert sorted_in(stand_in.twins.sort_in) == sorted_in(stand_in.in_python["sort_in"])
-    same("sort_in", 0.5, bounds, array("d", [0.0] * (BUCKETS + len(bounds) + 1)))
+@given(MEASURED, BOUNDS, st.lists(FLOATS, max_size=9) | st.just(EMPTY))
+def test_a_measurement_is_sorted_alike_into_shared_memory(value, bounds, numbers):
+    """The same; also into some that nobody may write to, that are not floats, or that are gone."""
+    gone = doubles(numbers)
+    gone.release()
+    kinds = (doubles, array_of_doubles, unwritable, every_second, lambda _: gone)
+    for kind in kinds:
+        assert sorted_in(stand_in.twins.sort_in, value, bounds, kind(numbers)) == sorted_in(
+            stand_in.in_python["sort_in"], value, bounds, kind(numbers)
+        )
+
+
+def array_of_doubles(numbers):
+    """The same without a view."""
+    return array("d", numbers)
+
+
+def unwritable(numbers):
+    """A view that can only be read."""
+    return doubles(numbers).toreadonly()
+
+
+def every_second(numbers):
+    """A view with gaps."""
+    return doubles([*numbers, *numbers])[::2]
+
+
+def sorted_in(sort_in, value, bounds, numbers):
+    """Say which bucket it is, or what is wrong, and what the numbers are then."""
+    try:
+        bucket = sort_in(value, bounds, numbers)
+    except (IndexError, TypeError, ValueError) as error:
+        bucket = type(error)
+    try:
+        return bucket, repr(list(numbers))
+    except ValueError:
+        return bucket, "gone"
 
 
 @given(
