@@ -144,7 +144,7 @@ class Outbox(Generic[T]):
         self._heavy_bytes = self._heavy_packing = 0
         self._waiting = Parcels()
         self._claims: Iterator[Claim] | None = None
-        self._is_any_back = False
+        self._is_any_back = self._is_any_halved = False
         self._thread: native.Joinable | None = None
         self._stopped = self._given_up = False
         self._close_by = math.inf
@@ -428,7 +428,10 @@ class Outbox(Generic[T]):
                     return  # `close` has counted it.
                 self._waiting.remove(parcel)
                 self._settle_by(parcel.count)
-                self._note(parcel, answer, halves)
+                if halves:
+                    self._send_first(halves)
+                else:
+                    self._note(parcel, answer)
         while not self._may_try() and (parcel := self._first()) and self._to_disk(parcel):
             with self._moved:
                 if self._given_up:
@@ -445,6 +448,9 @@ class Outbox(Generic[T]):
         until = time.monotonic() + self._delay
         while self._claims is not None and self._may_try():
             claim = next(self._claims, None)
+            if claim is None and self._is_any_halved:
+                self._claims, self._is_any_halved = self._spool.take(), False
+                continue
             if claim is None:
                 self._claims = None
                 self._look_at = 0.0 if self._is_any_back else self._look_at
@@ -460,10 +466,16 @@ class Outbox(Generic[T]):
             claim.back()
             return False
         halves = self._halves(parcel, answer)
+        # On disk before the whole of them is gone: a process may be killed at any moment.
+        in_memory = [half for half in halves if not self._to_disk(half)]
         with self._moved:
-            self.spooled -= parcel.count
-            self._note(parcel, answer, halves)
+            self.spooled -= sum(half.count for half in in_memory) if halves else parcel.count
+            if halves:
+                self._send_first(in_memory)
+            else:
+                self._note(parcel, answer)
         claim.done()
+        self._is_any_halved = self._is_any_halved or len(in_memory) < len(halves)
         return True
 
     def _may_try(self) -> bool:
@@ -487,14 +499,16 @@ class Outbox(Generic[T]):
         except Exception:  # What cannot be read, as from a disk, cannot be sent in any size.
             return ()
 
-    def _note(self, parcel: Parcel, answer: Answer, halves: Sequence[Parcel]) -> None:
-        """Write down what became of a request; its halves are still to be sent."""
+    def _note(self, parcel: Parcel, answer: Answer) -> None:
+        """Write down what became of a request."""
         rejected = min(answer.rejected, parcel.count)
         if answer.kind == "delivered":
             self.delivered += parcel.count - rejected
             self._drop("rejected", rejected)
-        elif not halves:
+        else:
             self._drop(answer.kind, parcel.count)
+
+    def _send_first(self, halves: Sequence[Parcel]) -> None:
         for half in reversed(halves):
             self._waiting.add_first(half)
             self._settle_by(-half.count)

@@ -449,6 +449,44 @@ def test_a_spooled_request_that_is_too_large_is_halved(tmp_path):
     assert books(box) == {"delivered": 3, "spooled": -3}
 
 
+def test_the_halves_of_a_spooled_request_are_on_disk_before_it_is_gone(tmp_path):
+    """Whoever is killed while the first of them is on its way has lost nothing."""
+    spool = spool_in(tmp_path / "s")
+    spool.add(Parcel(b"a b c d", 4))
+    on_disk = []
+
+    def answer(packed):
+        if len(packed) == 7:
+            return Answer("too_large")
+        on_disk.append(sorted(path.read_bytes()[-3:] for path in (tmp_path / "s").iterdir()))
+        return DELIVERED
+
+    collector = Collector(answer)
+    box = outbox(collector, spool=spool, delay=1000)
+    until(lambda: len(collector.taken) == 4)
+    assert on_disk == [[b"a b", b"c d"], [b"c d"]]
+    until(lambda: books(box) == {"delivered": 4, "spooled": -4})
+
+
+def test_halves_that_the_disk_does_not_take_are_sent_from_memory(tmp_path, monkeypatch):
+    """Each by itself, and each is counted once."""
+    spool = spool_in(tmp_path / "s")
+    spool.add(Parcel(b"a b c", 3))
+    add, asked = spool.add, []
+
+    def first_is_refused(parcel):
+        asked.append(parcel.count)
+        if len(asked) == 1:
+            raise OSError(28, "No space left on device")
+        add(parcel)
+
+    monkeypatch.setattr(spool, "add", first_is_refused)
+    collector = Collector(lambda packed: Answer("too_large") if len(packed) == 5 else DELIVERED)
+    box = outbox(collector, spool=spool)
+    until(lambda: books(box) == {"delivered": 3, "spooled": -3})
+    assert (sorted(collector.taken), asked) == (["a", "b", "c"], [1, 2])
+
+
 def test_a_disk_that_takes_nothing_leaves_it_in_memory(tmp_path):
     """And is told."""
     spool = spool_in(tmp_path / "s")
