@@ -2,7 +2,7 @@
 
 Each load is measured with tercet and without, so that what the framework itself pays for more routes is not
 taken for the cost of telemetry. All of it is delivered after each turn, of which a round has a dozen: a turn
-bears its share of sending the metrics, which are sent once a round in the first part.
+bears its share of sending the metrics, as if they were sent once a round.
 """
 
 from bench.inprocess import PAUSE_EVERY
@@ -33,7 +33,7 @@ def measure(requests: int, rounds: int) -> dict[str, Samples]:
         for variant in (BARE, TERCET)
         for load in LOADS
     }
-    return by_load(take_turns("growth", players, rounds * requests // PAUSE_EVERY), LOADS)
+    return by_load(take_turns("growth", players, requests // PAUSE_EVERY, rounds), LOADS)
 
 
 def _run(load: str, requests: int) -> Run:

@@ -33,7 +33,7 @@ def measure(variants: Iterable[Variant], closed: int, complete: int, rounds: int
     players = {variant.key: (variant, Run(PAUSE_EVERY, whole=complete)) for variant in variants}
     return {
         "closed": interleave("in process", jobs, rounds),
-        "complete": take_turns("in process, in turns", players, rounds * complete // PAUSE_EVERY),
+        "complete": take_turns("in process, in turns", players, complete // PAUSE_EVERY, rounds),
     }
 
 

@@ -15,8 +15,8 @@ Every variant serves `GET /orders/{id}` with a JSON reply and one JSON line on s
 a `traceparent`, and sends three signals over OTLP/HTTP to a local server that answers at once and counts what
 it got. Each is set up as its own documentation says and keeps its own defaults. Each sample comes from a
 process of its own; all variants run in turn, round by round, and a figure is the median of the rounds. Where
-processes stay and take short turns, it is the tenth percentile of twenty turns or more: other work makes some
-slower.
+processes stay for a round and take short turns, it is the tenth percentile of the turns of each process, for
+other work makes some slower, and then the mean of the processes.
 """
 
 

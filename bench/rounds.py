@@ -10,9 +10,6 @@ from bench.process import RunError
 Sample = dict[str, Any]
 Samples = dict[str, list[Sample]]
 
-# From so many on, the lowest tenth is more than one stray sample.
-_MANY = 20
-
 
 def interleave(
     part: str, jobs: Mapping[str, Callable[[], Sample]], rounds: int, tell_every: int = 1
@@ -62,18 +59,26 @@ def median(samples: list[Sample], figure: str) -> float:
 
 
 def undisturbed(samples: list[Sample], figure: str) -> float:
-    """Return what a figure is on a machine that does nothing else: of many turns the tenth percentile.
+    """Return what a figure is on a machine that does nothing else.
 
-    Whatever else the machine does makes a turn slower and none faster, and may well do so for half of them.
-    What a variant does once in many turns is left out as well, so each turn sends what it has made. Of the
-    few rounds of processes that run one after the other, it is the middle one.
+    Of the turns of one process it is the tenth percentile: whatever else the machine does makes a turn slower
+    and none faster, and may well do so for half of them. What a variant does once in many turns is left out
+    as well, so each turn sends what it has made. Processes of several rounds each count as much.
+    Of the few rounds of those that take no turns, it is the middle one.
 
-    >>> undisturbed([{"µs": 90.0}] * 17 + [{"µs": 50.0}] * 3, "µs")
-    50.0
+    >>> disturbed = [{"µs": 90.0, "seat": 0}] * 8
+    >>> undisturbed([{"µs": 50.0, "seat": 0}] * 2 + disturbed + [{"µs": 52.0, "seat": 1}] * 10, "µs")
+    51.0
     """
-    if len(samples) < _MANY:
+    seats = {sample["seat"] for sample in samples if "seat" in sample}
+    if not seats:
         return median(samples, figure)
-    return statistics.quantiles([sample[figure] for sample in samples], n=10)[0]
+    return statistics.fmean(
+        statistics.quantiles(
+            [sample[figure] for sample in samples if sample["seat"] == seat], n=10, method="inclusive"
+        )[0]
+        for seat in seats
+    )
 
 
 def tell(line: str) -> None:

@@ -1,7 +1,8 @@
 """Turns: processes that are all there from the start, and measure a little each time they are asked.
 
 A machine whose speed changes by the second changes it for all of them, so that differences between them are
-worth more than between processes that run one after the other.
+worth more than between processes that run one after the other. Each process is a little faster or slower for
+all of its life, by where its memory happens to be; so there are new ones each round.
 """
 
 import json
@@ -23,19 +24,26 @@ _FIGURES = '{"microseconds"'
 _PATIENCE = 120.0
 
 
-def take_turns(part: str, players: Mapping[str, Player], turns: int) -> Samples:
+def take_turns(part: str, players: Mapping[str, Player], turns: int, rounds: int) -> Samples:
     """Let each player measure once a turn, and collect what each measured; one that fails is left out.
 
     Args:
         part: What is measured, for those who watch.
         players: Whom, and under which load, by name.
-        turns: How often.
+        turns: How often in one round.
+        rounds: How often each player is another process.
     """
-    with ExitStack() as stack:
-        jobs = {name: stack.enter_context(_seat(*player)) for name, player in players.items()}
-        samples = interleave(part, jobs, 1 + turns, tell_every=20)
-    # In the first one, those who come later are still being set up.
-    return {name: found[1:] for name, found in samples.items()}
+    samples: Samples = {name: [] for name in players}
+    for number in range(rounds):
+        with ExitStack() as stack:
+            seated = {name: stack.enter_context(_seat(*players[name])) for name in samples}
+            found = interleave(f"{part}, round {number + 1}", seated, 1 + turns, tell_every=20)
+        # In the first turn, those who come later are still being set up.
+        samples = {
+            name: samples[name] + [sample | {"seat": number} for sample in taken[1:]]
+            for name, taken in found.items()
+        }
+    return samples
 
 
 @contextmanager

@@ -114,20 +114,6 @@ def test_a_machine_that_slows_down_is_no_tax_on_one_load():
     assert figures.unsampled(found) == 8 / 20
 
 
-def test_a_short_run_estimates_all_alike():
-    """Of a dozen turns, bare's samples of both loads together would be taken for many."""
-    found = {
-        load: {"bare": turns(100), "tercet": turns(tercet)}
-        for load, tercet in (("unsampled", 110), ("sampled", 140))
-    }
-    assert figures.unsampled(found) == 10 / 40
-
-
-def turns(microseconds):
-    """A dozen turns, of which some are faster than most."""
-    return [{"microseconds": microseconds - faster} for faster in [9, 7, 5, *[0] * 9]]
-
-
 def test_readme_is_written_between_its_markers_only():
     """Writing it again replaces the table, and touches nothing around it."""
     text = f"before\n{pages.BEGIN}\nold\n{pages.END}\nafter\n"

@@ -59,27 +59,37 @@ while read line; do turn=$((turn + 1)); echo "{\\"microseconds\\": $turn}"; done
 
 
 def test_processes_take_turns(tmp_path):
-    """Each measures when it is asked, and only then; what it logs is no figure, nor is its first turn."""
+    """Each measures when it is asked, and only then; what it logs is no figure, nor is its first turn.
+
+    Another round is another process.
+    """
     players = {name: player(tmp_path / name, TALKATIVE) for name in "ab"}
-    samples = take_turns("part", players, 3)
+    samples = take_turns("part", players, turns=3, rounds=2)
     assert {name: [each["microseconds"] for each in found] for name, found in samples.items()} == {
-        "a": [2, 3, 4],
-        "b": [2, 3, 4],
+        "a": [2, 3, 4, 2, 3, 4],
+        "b": [2, 3, 4, 2, 3, 4],
     }
+    assert [each["seat"] for each in samples["a"]] == [0, 0, 0, 1, 1, 1]
     assert {each["requests"] for each in samples["a"]} == {1}
 
 
 def test_a_process_that_ends_is_left_out(tmp_path, capsys):
     """As a job that fails, with what it said last."""
-    assert take_turns("part", {"a": player(tmp_path, "read line; echo no such module >&2")}, 2) == {}
+    assert take_turns("part", {"a": player(tmp_path, "read line; echo no such module >&2")}, 2, 2) == {}
     assert "a is left out: no such module" in capsys.readouterr().err
 
 
 def test_turns_that_are_disturbed_do_not_count():
-    """Other work in most of the turns changes no figure; of a few rounds, the middle one holds."""
-    turns = [{"microseconds": cost} for cost in (60, 90, 61, 60, 99, 60, *[120] * 14)]
+    """Other work in most of them changes no figure, and a process that is slower by luck is one of several."""
+    turns = [{"microseconds": cost, "seat": 0} for cost in (60, 90, 60, 99, 60, *[120] * 7)]
+    others = [{"microseconds": 64, "seat": 1}] * 12
     assert undisturbed(turns, "microseconds") == 60
-    assert undisturbed(turns[:5], "microseconds") == 61
+    assert undisturbed(turns + others, "microseconds") == 62
+
+
+def test_of_rounds_without_turns_the_middle_one_counts():
+    """Each is a process of its own, and there are few."""
+    assert undisturbed([{"microseconds": cost} for cost in (90, 60, 61)], "microseconds") == 61
 
 
 def test_the_median_is_the_middle_one():
