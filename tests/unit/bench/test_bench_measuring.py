@@ -80,7 +80,7 @@ def test_a_process_that_ends_is_left_out(tmp_path, capsys):
 
 
 def test_turns_that_are_disturbed_do_not_count():
-    """Other work in most of them changes no figure, and a process that is slower by luck is one of several."""
+    """Other work in most of them changes no figure, and a process that is slow by luck is one of several."""
     turns = [{"microseconds": cost, "seat": 0} for cost in (60, 90, 60, 99, 60, *[120] * 7)]
     others = [{"microseconds": 64, "seat": 1}] * 12
     assert undisturbed(turns, "microseconds") == 60
