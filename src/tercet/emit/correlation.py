@@ -187,6 +187,4 @@ class CorrelationPropagator(TextMapPropagator):
 
 def attribute(context: Context | None, own_trace_id: int) -> dict[str, Any]:
     """Make the attribute that says the id on a span starting in `context`, with that trace id of its own."""
-    carried = get_value(CARRIED) if context is None else context.get(CARRIED)
-    usable = isinstance(carried, str) and carried
-    return {"correlation_id": carried if usable else f"{own_trace_id:032x}"}
+    return {"correlation_id": carried_id(context) or f"{own_trace_id:032x}"}

@@ -81,7 +81,7 @@ class Propagators(CompositePropagator):
 
     def __init__(self, reading: Sequence[tuple[TextMapPropagator, frozenset[str]]]) -> None:
         super().__init__([propagator for propagator, _ in reading])
-        self._is_told = all(names for _, names in reading)
+        self._may_read_any = not all(names for _, names in reading)
         self._reading = [
             (propagator, tuple(name.lower().encode() for name in names)) for propagator, names in reading
         ]
@@ -90,7 +90,7 @@ class Propagators(CompositePropagator):
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
     ) -> Context:
         """Read what the propagators find."""
-        if not isinstance(getter, HeaderGetter) or not self._is_told:
+        if not isinstance(getter, HeaderGetter) or self._may_read_any:
             return super().extract(carrier, context, getter)
         names: Any = carrier
         found = Context() if context is None else context

@@ -979,15 +979,10 @@ shown_ids(PyObject *module, PyObject *const *args, Py_ssize_t count)
     put_hex(text + 32, ids.span, 16);
     PyObject *trace = PyUnicode_FromStringAndSize(text, is_valid ? 32 : 0);
     PyObject *span = PyUnicode_FromStringAndSize(text + 32, is_valid ? 16 : 0);
-    PyObject *all = trace != NULL && span != NULL ? PyTuple_New(3) : NULL;
-    if (all == NULL) {
-        Py_XDECREF(trace);
-        Py_XDECREF(span);
-        return NULL;
-    }
-    PyTuple_SetItem(all, 0, trace);
-    PyTuple_SetItem(all, 1, span);
-    PyTuple_SetItem(all, 2, Py_NewRef(carried.length ? args[1] : trace));
+    PyObject *identifier = carried.length ? args[1] : trace;
+    PyObject *all = trace != NULL && span != NULL ? PyTuple_Pack(3, trace, span, identifier) : NULL;
+    Py_XDECREF(trace);
+    Py_XDECREF(span);
     return all;
 }
 
