@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,9 @@ def _misbehaving(collector: Collector) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def blackhole() -> Iterator[str]:
+def blackhole(port: int = 0) -> Iterator[str]:
     """Accept connections, and never say a word."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
+    with socket.create_server(("127.0.0.1", port), backlog=128) as silent:
         yield f"http://127.0.0.1:{silent.getsockname()[1]}"
 
 
@@ -158,13 +158,19 @@ def test_a_script_ends_in_time_at_a_silent_collector(emitter: Callable[..., Emit
         assert process.end() < 1 + SLACK
 
 
-def test_what_was_spooled_outlives_a_kill(environment: Environment, apps: Path, tmp_path: Path) -> None:
-    """The next process delivers everything, exactly once."""
+@pytest.mark.parametrize("away", [nullcontext, blackhole], ids=["gone", "silent"])
+def test_what_was_spooled_outlives_a_kill(
+    away: Callable[[int], AbstractContextManager[object]],
+    environment: Environment,
+    apps: Path,
+    tmp_path: Path,
+) -> None:
+    """The next process delivers everything, exactly once; also what a silent collector was just sent."""
     port = free_port()
     settings = environment(
         f"http://127.0.0.1:{port}", OTEL_METRICS_EXPORTER="none", TERCET_SPOOL_DIRECTORY=str(tmp_path)
     )
-    with serve(SHOP, settings, apps) as service:
+    with away(port), serve(SHOP, settings, apps) as service:
         trace_ids = [service.get(f"/orders/{n}").headers["x-trace-id"] for n in range(30)]
         _until(lambda: _items_on_disk(tmp_path / "traces") == 30)
         _until(lambda: _items_on_disk(tmp_path / "logs") == len(_exported(service.log())))

@@ -11,6 +11,7 @@ import queue
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -22,6 +23,7 @@ from tercet.export.haste import Hunger, times_woken
 from tercet.export.parcels import Parcels
 from tercet.export.retry import Retry
 from tercet.export.spool import Claim, Parcel, Spool
+from tercet.export.standby import Standby
 
 T = TypeVar("T")
 
@@ -79,8 +81,9 @@ class Outbox(Generic[T]):
     """Send items in batches from a thread of its own.
 
     The thread starts with the first item, so that a process that only forks holds none, or at once for what
-    an earlier process left on disk. A forked child starts with nothing in its outbox, for what its parent
-    took in is its parent's to send.
+    an earlier process left on disk. Where there is a spool, a second one stands by, so that nothing waits in
+    memory for as long as a collector may take to answer. A forked child starts with nothing in its outbox,
+    for what its parent took in is its parent's to send.
 
     Args:
         name: Of the thread, for those who look at threads.
@@ -140,9 +143,14 @@ class Outbox(Generic[T]):
         # Unlike an event's, its `put` can be interrupted by a signal's handler that puts, too.
         self._wake: queue.SimpleQueue[str] = native.SimpleQueue()
         self._queue: deque[T] = deque()
+        # Held by whoever packs: the thread, or the one that stands by.
+        self._packing_turn = native.Lock()
         self._packing = 0
         self._heavy_bytes = self._heavy_packing = 0
         self._waiting = Parcels()
+        self._standby = Standby()
+        self._sending: Parcel | None = None
+        self._put_by: Claim | None = None
         self._claims: Iterator[Claim] | None = None
         self._is_any_back = self._is_any_halved = False
         self._thread: native.Joinable | None = None
@@ -236,6 +244,8 @@ class Outbox(Generic[T]):
             self._closed = True
             self._close_by = began + timeout * _DELIVERING
             self._retry.hurry()
+        # What waits on disk waits for the next process, and there is still time to send it.
+        self._standby.end()
         self._settle(timeout * _DELIVERING, patient=not self._is_down)
         self._stopped = True
         self._wake.put(_TIME)
@@ -290,9 +300,10 @@ class Outbox(Generic[T]):
         return not left
 
     def _run(self) -> None:
-        # What sending does is no work of the application's: no spans, no log records of it, and not in the
-        # context of the request that happened to start this thread.
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+        _belong_to_no_request()
+        if self._spool is not None:
+            with suppress(RuntimeError):  # There are too many, and this one has to do.
+                native.start_thread(self._stand_by, f"{self._name}-standby")
         while not self._stopped:
             woken = times_woken()
             why, began = self._woken(), time.monotonic()
@@ -334,22 +345,23 @@ class Outbox(Generic[T]):
                 self._failed_round = self._round
                 self._moved.notify_all()
 
-    def _pack_queue(self, whole: bool) -> None:
+    def _pack_queue(self, whole: bool = True) -> None:
         """Pack what is there now, or as much of it as makes full batches.
 
         What comes meanwhile waits for company: under load, this thread would go on for ever with a few items
         at a time, and take the interpreter from the requests for each.
         """
-        left = len(self._queue)
-        left -= 0 if whole else left % self._batch_size
-        while left > 0 and (items := self._next_items(left)):
-            left -= len(items)
-            for parcel in self._parcels(items):
-                self._keep(parcel)
-            with self._moved:
-                self._lose("encode_failed", self._packing)
-                self._heavy_bytes -= self._heavy_packing
-                self._packing = self._heavy_packing = 0
+        with self._packing_turn:
+            left = len(self._queue)
+            left -= 0 if whole else left % self._batch_size
+            while left > 0 and (items := self._next_items(left)):
+                left -= len(items)
+                for parcel in self._parcels(items):
+                    self._keep(parcel)
+                with self._moved:
+                    self._lose("encode_failed", self._packing)
+                    self._heavy_bytes -= self._heavy_packing
+                    self._packing = self._heavy_packing = 0
 
     def _next_items(self, most: int) -> list[T]:
         most = min(most, self._batch_size)
@@ -385,7 +397,8 @@ class Outbox(Generic[T]):
             yield Parcel(packed, len(items))
 
     def _keep(self, parcel: Parcel) -> None:
-        is_on_disk = not self._may_try() and self._to_disk(parcel)
+        must_wait = not self._may_try() or self._standby.is_needed()
+        is_on_disk = must_wait and self._to_disk(parcel)
         with self._moved:
             if self._given_up:
                 return  # `close` has counted it.
@@ -394,12 +407,8 @@ class Outbox(Generic[T]):
                 self._note_spooled(parcel)
                 return
             self._waiting.add(parcel)
-            while self._waiting.bytes > self._max_bytes:
-                self._lose("too_many_bytes", self._waiting.take_first().count)
-
-    def _next(self) -> Parcel | None:
-        with self._moved:
-            return self._waiting.next()
+            for oldest in self._waiting.take_beyond(self._max_bytes, but=self._sending):
+                self._lose("too_many_bytes", oldest.count)
 
     def _first(self) -> Parcel | None:
         with self._moved:
@@ -411,32 +420,82 @@ class Outbox(Generic[T]):
         try:
             self._spool.add(parcel)
         except OSError as error:
-            reason = error.strerror or type(error).__name__
-            self.link.tell(f"the spool cannot be written ({reason}); what waits, waits in memory")
+            self._tell_of_disk(error)
             return False
         return True
 
+    def _tell_of_disk(self, error: OSError) -> None:
+        reason = error.strerror or type(error).__name__
+        self.link.tell(f"the spool cannot be written ({reason}); what waits, waits in memory")
+
+    def _stand_by(self) -> None:
+        _belong_to_no_request()
+        self._standby.run(self._put_all_by)
+
+    def _put_all_by(self) -> None:
+        """Let wait on disk what waits in memory: a process may be killed before the collector answers."""
+        try:
+            self._pack_queue()
+            with self._moved:
+                parcels = list(self._waiting)
+            for parcel in parcels:
+                self._move_to_disk(parcel)
+        except Exception as error:  # As for the thread that sends.
+            self.link.tell(f"spooling failed ({type(error).__name__})")
+
+    def _move_to_disk(self, parcel: Parcel) -> bool:
+        """Let one that waits in memory wait on disk, and hold it there for as long as it is on its way."""
+        if self._spool is None:
+            return False
+        try:
+            claim = self._spool.hold(parcel)
+        except OSError as error:
+            self._tell_of_disk(error)
+            return False
+        with self._moved:
+            is_waiting = not self._given_up and self._waiting.holds(parcel)
+            if is_waiting:
+                self._waiting.remove(parcel)
+                self._note_spooled(parcel)
+                if parcel is self._sending:
+                    self._put_by = claim
+                    return True
+        if is_waiting:
+            claim.back()
+        else:
+            claim.done()  # Another thread was faster, or it is delivered.
+        return True
+
+    def _begin_next(self) -> Parcel | None:
+        with self._moved:
+            self._sending = self._waiting.next()
+            return self._sending
+
     def _send_waiting(self) -> None:
-        while self._may_try() and (parcel := self._next()):
+        while self._may_try() and (parcel := self._begin_next()):
             answer = self._post(parcel)
-            if answer.kind == "later":
-                self._waiting.pass_on()
-                break
             halves = self._halves(parcel, answer)
             with self._moved:
-                if self._given_up:
-                    return  # `close` has counted it.
-                self._waiting.remove(parcel)
-                self._settle_by(parcel.count)
-                if halves:
-                    self._send_first(halves)
-                else:
-                    self._note(parcel, answer)
-        while not self._may_try() and (parcel := self._first()) and self._to_disk(parcel):
-            with self._moved:
-                if self._given_up:
-                    return
-                self._note_spooled(self._waiting.take_first())
+                claim = self._put_by
+                self._sending = self._put_by = None
+                if claim is None:
+                    self._settle_waiting(parcel, answer, halves)
+            if claim is not None:
+                self._settle_claim(claim, answer)
+        while not self._may_try() and (parcel := self._first()) and self._move_to_disk(parcel):
+            pass
+
+    def _settle_waiting(self, parcel: Parcel, answer: Answer, halves: Sequence[Parcel]) -> None:
+        """Write down what became of a request that is in memory."""
+        if answer.kind == "later":
+            self._waiting.pass_on()
+        elif not self._given_up:  # Else `close` has counted it.
+            self._waiting.remove(parcel)
+            self._settle_by(parcel.count)
+            if halves:
+                self._send_first(halves)
+            else:
+                self._note(parcel, answer)
 
     def _send_spooled(self) -> None:
         """Send what waits on disk, for as long as no items wait for it to end."""
@@ -456,12 +515,13 @@ class Outbox(Generic[T]):
                 self._look_at = 0.0 if self._is_any_back else self._look_at
                 return
             # One that fails is left, and the next try is another's.
-            self._is_any_back = not self._is_sent(claim) or self._is_any_back
+            self._is_any_back = not self._settle_claim(claim, self._post(claim.parcel)) or self._is_any_back
             if self._waiting or not self._wake.empty() or time.monotonic() > until:
                 return
 
-    def _is_sent(self, claim: Claim) -> bool:
-        parcel, answer = claim.parcel, self._post(claim.parcel)
+    def _settle_claim(self, claim: Claim, answer: Answer) -> bool:
+        """Write down what became of a request that is on disk; return False where it stays there."""
+        parcel = claim.parcel
         if answer.kind == "later":
             claim.back()
             return False
@@ -482,7 +542,8 @@ class Outbox(Generic[T]):
         return not self._stopped and self._retry.is_due()
 
     def _post(self, parcel: Parcel) -> Answer:
-        answer = self.link.post(parcel.packed, max(0.0, self._close_by - time.monotonic()))
+        with self._standby:
+            answer = self.link.post(parcel.packed, max(0.0, self._close_by - time.monotonic()))
         self._is_down = answer.kind == "later"
         if self._is_down:
             self._try_failed = True
@@ -548,3 +609,11 @@ class Outbox(Generic[T]):
             reasons = ", ".join(f"{reason} {count}" for reason, count in losses.items())
             if self.link.tell(f"{lost} items dropped so far ({reasons})"):
                 self._told = lost
+
+
+def _belong_to_no_request() -> None:
+    """Let a thread do no work of the application's: no spans, no log records of it.
+
+    Nor is it in the context of the request that happened to start it.
+    """
+    attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))

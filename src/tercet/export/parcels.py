@@ -28,6 +28,10 @@ class Parcels:
         """Count the items in all of them."""
         return sum(parcel.count for parcel in self._parcels)
 
+    def holds(self, parcel: Parcel) -> bool:
+        """Say whether this very one is among them."""
+        return any(each is parcel for each in self._parcels)
+
     def add(self, parcel: Parcel) -> None:
         """Put one behind all others."""
         self._parcels.append(parcel)
@@ -53,16 +57,16 @@ class Parcels:
         """Return the one that came first, if there is any."""
         return self._parcels[0] if self._parcels else None
 
+    def take_beyond(self, most: int, but: Parcel | None) -> Iterator[Parcel]:
+        """Take the oldest out while all of them hold more bytes than that, and one of them never."""
+        while self.bytes > most and (oldest := next((each for each in self if each is not but), None)):
+            self.remove(oldest)
+            yield oldest
+
     def remove(self, parcel: Parcel) -> None:
         """Take one out."""
         self._parcels.remove(parcel)
         self.bytes -= len(parcel.packed)
-
-    def take_first(self) -> Parcel:
-        """Take the one out that came first."""
-        parcel = self._parcels.popleft()
-        self.bytes -= len(parcel.packed)
-        return parcel
 
     def take_all(self) -> list[Parcel]:
         """Take all of them out."""

@@ -61,7 +61,7 @@ class Parcel:
 
 
 class Spool:
-    """Keep the requests of one signal in a directory.
+    """Keep the requests of one signal in a directory; any thread may, at any moment.
 
     Args:
         directory: Made if it is not there, readable by its owner only: telemetry may hold what users typed.
@@ -107,36 +107,53 @@ class Spool:
         self._own.clear()
 
     def add(self, parcel: Parcel) -> None:
-        """Write one request.
+        """Write one request, for whoever comes first.
 
         Raises:
             OSError: The disk does not take it.
         """
+        self._place(parcel).back()
+        self._keep_limits()
+
+    def hold(self, parcel: Parcel) -> "Claim":
+        """Write one request that, from its first moment, this process alone may send.
+
+        Raises:
+            OSError: The disk does not take it.
+        """
+        self._keep_limits()  # They do not apply to what is held.
+        return self._place(parcel)
+
+    def _place(self, parcel: Parcel) -> "Claim":
         self._count_if_removed()
         self._make_directory()  # Somebody may have tidied up.
         name = f"{int(self._clock() * 1e9):020d}-{os.getpid()}-{next(_sequence)}"
         unfinished = self._directory / (name + _UNFINISHED)
-        rest = _COUNT.pack(parcel.count) + parcel.packed
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._open.add(descriptor)
+        claim = Claim(self._directory / (name + _FINISHED), parcel, descriptor, self._open, self._own)
         try:
-            with open(unfinished, "xb", opener=_open_private) as file:
-                file.write(_HEADER.pack(_MARK, zlib.crc32(rest), parcel.count) + parcel.packed)
-            unfinished.rename(self._directory / (name + _FINISHED))
+            _lock(descriptor)
+            _write(descriptor, parcel)
+            if os.name == "nt":
+                claim.back()  # Windows renames nothing that is open.
+            unfinished.rename(claim.path)
         except OSError:
+            claim.back()
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
             raise
-        self._own[name + _FINISHED] = parcel.count
+        self._own[claim.path.name] = parcel.count
         self._known_files += 1
         self._known_bytes += _HEADER.size + len(parcel.packed)
-        self._keep_limits()
+        return claim
 
     def _count_if_removed(self) -> None:
         """Count what this process had in the directory, where somebody has removed it as a whole."""
         try:
             os.stat(self._directory)
         except FileNotFoundError:
-            lost = sum(self._own.values())
-            self._own.clear()
+            lost = sum(_drained(self._own))
             if lost:
                 self.tell_dropped("spool_removed", lost)
         except OSError:
@@ -165,14 +182,14 @@ class Spool:
 
     def _files(self) -> list[tuple[Path, int]]:
         """List the finished files, oldest first, with their sizes; what is not ours is left alone."""
-        found = []
+        own, found = set(self._own), []
         with suppress(OSError), os.scandir(self._directory) as entries:
             for entry in entries:
                 with suppress(OSError):
                     if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                         found.append((Path(entry.path), entry.stat().st_size))
             # What is gone, another process has sent or given up.
-            for name in self._own.keys() - {path.name for path, _ in found}:
+            for name in own - {path.name for path, _ in found}:
                 self._own.pop(name, None)
         return sorted(found)
 
@@ -184,22 +201,22 @@ class Spool:
             return
         self._look_at = now + _LOOK_EVERY
         files = self._files()
-        self._known_files, self._known_bytes = len(files), sum(size for _, size in files)
-        for path, size in files:
-            reason = self._broken_by(path)
+        count, size = len(files), sum(each for _, each in files)
+        for path, its_size in files:
+            reason = self._broken_by(path, count, size)
             if reason is None:
                 break
-            self._known_files -= 1
-            self._known_bytes -= size
             self._give_up(path, reason)
+            count -= 1
+            size -= its_size
+        self._known_files, self._known_bytes = count, size
         self._sweep()
 
-    def _broken_by(self, oldest: Path) -> str | None:
+    def _broken_by(self, oldest: Path, count: int, size: int) -> str | None:
         """Name the limit for which the oldest file must go, if any."""
         if _written_at(oldest) < self._clock() - self._limits.seconds:
             return "spool_age"
-        full = self._known_files > self._limits.files or self._known_bytes > self._limits.bytes
-        return "spool_full" if full else None
+        return "spool_full" if count > self._limits.files or size > self._limits.bytes else None
 
     def _give_up(self, path: Path, reason: str) -> None:
         claim = self._claim(path)
@@ -260,10 +277,6 @@ class Claim:
             os.close(self._descriptor)
 
 
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
 def _lock(descriptor: int) -> None:
     """Lock an open file that still has a name.
 
@@ -280,6 +293,12 @@ def _unlock(descriptor: int) -> None:
     """Free the lock also of copies that a child, forked at this moment, may hold."""
     if fcntl is not None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _write(descriptor: int, parcel: Parcel) -> None:
+    rest = _COUNT.pack(parcel.count) + parcel.packed
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(_HEADER.pack(_MARK, zlib.crc32(rest), parcel.count) + parcel.packed)
 
 
 class _TornError(Exception):
@@ -311,6 +330,13 @@ def _read(descriptor: int) -> Parcel:
         # What was cut off had its beginning; a number that no request has is not what was written.
         raise _TornError(items if mark == _MARK and 0 < items <= _MOST_ITEMS else 1)
     return Parcel(packed, items)
+
+
+def _drained(counts: dict[str, int]) -> Iterator[int]:
+    """Take out one after the other, each of them once, whatever other threads do."""
+    with suppress(KeyError):
+        while True:
+            yield counts.popitem()[1]
 
 
 def _written_at(path: Path) -> float:

@@ -424,6 +424,93 @@ def test_a_close_leaves_on_disk_what_it_cannot_send(hangs, tmp_path):
     collector.let_go.set()
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """An answer is late at once."""
+    monkeypatch.setattr("tercet.export.standby.PATIENCE", 0.02)
+
+
+def on_disk(folder):
+    """The requests that another process would find, were this one killed now."""
+    return sorted(path.read_bytes()[12:].decode() for path in folder.glob("*.otlp"))
+
+
+@pytest.mark.parametrize("answer", [DELIVERED, LATER, Answer("too_large"), Answer("refused")], ids=str)
+@pytest.mark.usefixtures("impatient")
+def test_nothing_waits_in_memory_while_a_collector_hangs(answer, tmp_path):
+    """It is on disk, also what is on its way, which nobody else sends; an answer then counts as any other."""
+    answers = [answer]
+    collector = Collector(lambda packed: answers.pop() if answers else DELIVERED)
+    collector.let_go.clear()
+    box = outbox(collector, spool=spool_in(tmp_path / "s"), batch_size=3, delay=0.05)
+    names = put_all(box, 3)
+    assert collector.posting.wait(TIME)
+    names += put_all(box, 4, start=3)
+    until(lambda: books(box) == {"spooled": 7})
+    assert on_disk(tmp_path / "s") == ["i0 i1 i2", "i3 i4 i5", "i6"]
+    others = list(spool_in(tmp_path / "s").take())
+    assert [claim.parcel.packed for claim in others] == [b"i3 i4 i5", b"i6"]
+    for claim in others:
+        claim.back()
+    collector.let_go.set()
+    lost = {"refused": 3} if answer.kind == "refused" else {}
+    until(lambda: books(box) == {"delivered": 7 - sum(lost.values()), **lost})
+    assert sorted(collector.taken) == names[sum(lost.values()) :]
+    assert on_disk(tmp_path / "s") == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_no_disk_takes_waits_in_memory_while_a_collector_hangs(tmp_path):
+    """Within its bounds, to which what is on its way falls no victim."""
+    collector = Collector()
+    collector.let_go.clear()
+    box = outbox(collector, spool=spool_in(tmp_path / "s"), batch_size=1, delay=1000, max_bytes=6)
+    (tmp_path / "s").rmdir()
+    (tmp_path / "s").touch()
+    put_all(box, 1)
+    assert collector.posting.wait(TIME)
+    put_all(box, 4, start=1)
+    until(lambda: books(box) == {"waiting": 3, "too_many_bytes": 2})
+    collector.let_go.set()
+    until(lambda: books(box) == {"delivered": 3, "too_many_bytes": 2})
+    assert collector.taken == ["i0", "i3", "i4"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_close_leaves_nothing_to_the_next_process_while_there_is_time(tmp_path):
+    """However slow the collector is."""
+
+    def answer(packed):
+        time.sleep(0.1)
+        return Answer("too_large") if b" " in packed else DELIVERED
+
+    collector = Collector(answer)
+    box = outbox(collector, spool=spool_in(tmp_path / "s"), delay=1000)
+    names = put_all(box, 3)
+    assert box.close(TIME)
+    assert books(box) == {"delivered": 3}
+    assert collector.taken == names
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_stands_by_outlives_every_error(tmp_path, monkeypatch):
+    """Told without its text; the next time, all is well."""
+    collector, spool, errors = Collector(), spool_in(tmp_path / "s"), [ValueError("secret")]
+    collector.let_go.clear()
+    hold = spool.hold
+
+    def raise_first(parcel):
+        if errors:
+            raise errors.pop()
+        return hold(parcel)
+
+    monkeypatch.setattr(spool, "hold", raise_first)
+    box = outbox(collector, spool=spool, batch_size=1)
+    put_all(box, 1)
+    until(lambda: books(box) == {"spooled": 1})
+    assert collector.told == ["spooling failed (ValueError)"]
+
+
 def test_items_do_not_wait_for_a_long_spool(tmp_path):
     """What is put in goes out between what was on disk."""
     spool = spool_in(tmp_path / "s", files=10_000)

@@ -30,10 +30,24 @@ def test_bytes_and_items_are_counted_whichever_way_they_go():
     waits.add_first(ONE)
     assert ([*waits], waits.bytes, waits.count()) == ([ONE, TWO, THREE], 6, 6)
     waits.remove(TWO)
-    assert waits.take_first() is ONE
+    waits.remove(ONE)
     assert ([*waits], waits.bytes, waits.count()) == ([THREE], 3, 3)
     assert waits.take_all() == [THREE]
     assert (len(waits), waits.bytes, waits.count()) == (0, 0, 0)
+
+
+def test_the_oldest_go_where_they_hold_too_much():
+    """But not the one that is on its way, be it too much by itself."""
+    assert [*waiting(ONE, TWO, THREE).take_beyond(5, but=None)] == [ONE]
+    assert [*waiting(ONE, TWO, THREE).take_beyond(5, but=ONE)] == [TWO]
+    assert [*waiting(ONE, TWO, THREE).take_beyond(0, but=THREE)] == [ONE, TWO]
+
+
+def test_the_very_same_is_held():
+    """An equal one is another."""
+    waits = waiting(ONE)
+    assert waits.holds(ONE)
+    assert not waits.holds(Parcel(b"a", 1))
 
 
 def test_nothing_waits_at_first():

@@ -9,6 +9,7 @@ from itertools import islice
 
 import pytest
 
+from tercet.export import spool as spools
 from tercet.export.spool import Limits, Parcel, Spool
 
 PLENTY = Limits(10**9, 10**6, 10**6)
@@ -251,11 +252,12 @@ def test_what_is_removed_with_the_directory_is_counted(look, folder):
 def test_a_full_disk_leaves_nothing_behind(folder, monkeypatch):
     """The caller hears of it, and keeps the request."""
     spool = Spool(folder, PLENTY)
-    monkeypatch.setattr(
-        "tercet.export.spool._open_private", lambda path, flags: os.open("/dev/full", os.O_WRONLY)
-    )
+    full = os.open("/dev/full", os.O_WRONLY)
+    write = vars(spools)["_write"]
+    monkeypatch.setattr(spools, "_write", lambda descriptor, parcel: write(full, parcel))
     with pytest.raises(OSError, match="No space left on device"):
         spool.add(Parcel(b"x" * 10**6, 1))
+    os.close(full)
     assert list(folder.iterdir()) == []
 
 
