@@ -11,7 +11,6 @@ import queue
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -148,11 +147,11 @@ class Outbox(Generic[T]):
         self._packing = 0
         self._heavy_bytes = self._heavy_packing = 0
         self._waiting = Parcels()
-        self._standby = Standby()
+        self._standby = Standby(self._put_by)
+        # What is on its way, and the claim to it if it was put by meanwhile.
         self._sending: Parcel | None = None
-        self._put_by: Claim | None = None
+        self._held: Claim | None = None
         self._claims: Iterator[Claim] | None = None
-        self._is_any_back = self._is_any_halved = False
         self._thread: native.Joinable | None = None
         self._stopped = self._given_up = False
         self._close_by = math.inf
@@ -244,14 +243,27 @@ class Outbox(Generic[T]):
             self._closed = True
             self._close_by = began + timeout * _DELIVERING
             self._retry.hurry()
-        # What waits on disk waits for the next process, and there is still time to send it.
         self._standby.end()
         self._settle(timeout * _DELIVERING, patient=not self._is_down)
+        self._send_put_by()
         self._stopped = True
         self._wake.put(_TIME)
-        if self._thread is not None:
-            self._thread.join(max(0.0, began + timeout * _ENDING - time.monotonic()))
+        for thread in (self._thread, self._standby):
+            if thread is not None:
+                thread.join(max(0.0, began + timeout * _ENDING - time.monotonic()))
         return self.save()
+
+    def _send_put_by(self) -> None:
+        """Wait while a collector that is there gets what this process has put on disk."""
+        with self._moved:
+            if self._thread is None or self.spooled <= 0:
+                return
+            self._look_at = 0.0
+            self._wake.put(_ASKED)
+            self._moved.wait_for(
+                lambda: self._is_down or (self._claims is None and self._look_at > 0.0),
+                self._close_by - time.monotonic(),
+            )
 
     def _start(self) -> bool:
         """Start the thread, and return whether there is one."""
@@ -302,8 +314,7 @@ class Outbox(Generic[T]):
     def _run(self) -> None:
         _belong_to_no_request()
         if self._spool is not None:
-            with suppress(RuntimeError):  # There are too many, and this one has to do.
-                native.start_thread(self._stand_by, f"{self._name}-standby")
+            self._standby.start(f"{self._name}-standby")
         while not self._stopped:
             woken = times_woken()
             why, began = self._woken(), time.monotonic()
@@ -397,16 +408,14 @@ class Outbox(Generic[T]):
             yield Parcel(packed, len(items))
 
     def _keep(self, parcel: Parcel) -> None:
-        must_wait = not self._may_try() or self._standby.is_needed()
-        is_on_disk = must_wait and self._to_disk(parcel)
         with self._moved:
             if self._given_up:
                 return  # `close` has counted it.
             self._packing -= parcel.count
-            if is_on_disk:
-                self._note_spooled(parcel)
-                return
             self._waiting.add(parcel)
+        if not self._may_try() and self._move_to_disk(parcel):
+            return
+        with self._moved:
             for oldest in self._waiting.take_beyond(self._max_bytes, but=self._sending):
                 self._lose("too_many_bytes", oldest.count)
 
@@ -428,24 +437,22 @@ class Outbox(Generic[T]):
         reason = error.strerror or type(error).__name__
         self.link.tell(f"the spool cannot be written ({reason}); what waits, waits in memory")
 
-    def _stand_by(self) -> None:
-        _belong_to_no_request()
-        self._standby.run(self._put_all_by)
-
-    def _put_all_by(self) -> None:
+    def _put_by(self) -> None:
         """Let wait on disk what waits in memory: a process may be killed before the collector answers."""
+        _belong_to_no_request()
         try:
             self._pack_queue()
             with self._moved:
                 parcels = list(self._waiting)
             for parcel in parcels:
-                self._move_to_disk(parcel)
+                if self._standby.is_needed():
+                    self._move_to_disk(parcel)
         except Exception as error:  # As for the thread that sends.
             self.link.tell(f"spooling failed ({type(error).__name__})")
 
     def _move_to_disk(self, parcel: Parcel) -> bool:
-        """Let one that waits in memory wait on disk, and hold it there for as long as it is on its way."""
-        if self._spool is None:
+        """Let one that waits in memory wait on disk; one that is on its way is held there meanwhile."""
+        if self._spool is None or not self._is_waiting(parcel):
             return False
         try:
             claim = self._spool.hold(parcel)
@@ -453,18 +460,20 @@ class Outbox(Generic[T]):
             self._tell_of_disk(error)
             return False
         with self._moved:
-            is_waiting = not self._given_up and self._waiting.holds(parcel)
-            if is_waiting:
+            is_moved, is_on_its_way = self._is_waiting(parcel), parcel is self._sending
+            if is_moved:
                 self._waiting.remove(parcel)
                 self._note_spooled(parcel)
-                if parcel is self._sending:
-                    self._put_by = claim
-                    return True
-        if is_waiting:
+                self._held = claim if is_on_its_way else self._held
+        if not is_moved:
+            claim.done()  # It was answered meanwhile, or `close` has put it by.
+        elif not is_on_its_way:
             claim.back()
-        else:
-            claim.done()  # Another thread was faster, or it is delivered.
-        return True
+        return is_moved
+
+    def _is_waiting(self, parcel: Parcel) -> bool:
+        with self._moved:
+            return not self._given_up and self._waiting.holds(parcel)
 
     def _begin_next(self) -> Parcel | None:
         with self._moved:
@@ -476,8 +485,8 @@ class Outbox(Generic[T]):
             answer = self._post(parcel)
             halves = self._halves(parcel, answer)
             with self._moved:
-                claim = self._put_by
-                self._sending = self._put_by = None
+                claim = self._held
+                self._sending = self._held = None
                 if claim is None:
                     self._settle_waiting(parcel, answer, halves)
             if claim is not None:
@@ -501,49 +510,60 @@ class Outbox(Generic[T]):
         """Send what waits on disk, for as long as no items wait for it to end."""
         if self._spool is None or self._waiting:
             return
-        if self._claims is None and time.monotonic() >= self._look_at and self._may_try():
-            self._claims, self._look_at = self._spool.take(), time.monotonic() + _LOOK_EVERY
-            self._is_any_back = False
         until = time.monotonic() + self._delay
-        while self._claims is not None and self._may_try():
+        while self._may_try():
+            if self._claims is None:
+                if time.monotonic() < self._look_at:
+                    return
+                # Whoever leaves something there from now on calls for another look.
+                self._look_at = time.monotonic() + _LOOK_EVERY
+                self._claims = self._spool.take()
             claim = next(self._claims, None)
-            if claim is None and self._is_any_halved:
-                self._claims, self._is_any_halved = self._spool.take(), False
-                continue
             if claim is None:
-                self._claims = None
-                self._look_at = 0.0 if self._is_any_back else self._look_at
-                return
-            # One that fails is left, and the next try is another's.
-            self._is_any_back = not self._settle_claim(claim, self._post(claim.parcel)) or self._is_any_back
+                self._end_look()
+                continue
+            self._settle_claim(claim, self._post(claim.parcel))
             if self._waiting or not self._wake.empty() or time.monotonic() > until:
                 return
 
-    def _settle_claim(self, claim: Claim, answer: Answer) -> bool:
-        """Write down what became of a request that is on disk; return False where it stays there."""
-        parcel = claim.parcel
+    def _end_look(self) -> None:
+        with self._moved:
+            self._claims = None
+            self._moved.notify_all()
+
+    def _settle_claim(self, claim: Claim, answer: Answer) -> None:
+        """Write down what became of a request that is on disk."""
         if answer.kind == "later":
+            # One that fails is left, and the next try is another's.
+            self._look_at = 0.0
             claim.back()
-            return False
-        halves = self._halves(parcel, answer)
+            return
+        parcel, halves = claim.parcel, self._halves(claim.parcel, answer)
         # On disk before the whole of them is gone: a process may be killed at any moment.
         in_memory = [half for half in halves if not self._to_disk(half)]
         with self._moved:
-            self.spooled -= sum(half.count for half in in_memory) if halves else parcel.count
+            if in_memory and self._given_up:  # Nobody sends them any more, and the whole of them is safe.
+                claim.back()
+                return
             if halves:
+                self._look_at = 0.0
+                self.spooled -= sum(half.count for half in in_memory)
                 self._send_first(in_memory)
             else:
+                self.spooled -= parcel.count
                 self._note(parcel, answer)
         claim.done()
-        self._is_any_halved = self._is_any_halved or len(in_memory) < len(halves)
-        return True
 
     def _may_try(self) -> bool:
         return not self._stopped and self._retry.is_due()
 
     def _post(self, parcel: Parcel) -> Answer:
         with self._standby:
-            answer = self.link.post(parcel.packed, max(0.0, self._close_by - time.monotonic()))
+            try:
+                answer = self.link.post(parcel.packed, max(0.0, self._close_by - time.monotonic()))
+            except Exception as error:  # It promises not to; then nobody knows whether it has arrived.
+                self.link.tell(f"sending failed ({type(error).__name__})")
+                answer = Answer("later", type(error).__name__)
         self._is_down = answer.kind == "later"
         if self._is_down:
             self._try_failed = True

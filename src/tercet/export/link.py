@@ -89,7 +89,10 @@ class Link:
         """
         began = time.perf_counter()
         answer = self._answer(packed, min(timeout, self._timeout))
-        self.observe(time.perf_counter() - began, answer)
+        try:
+            self.observe(time.perf_counter() - began, answer)
+        except Exception as error:  # Of somebody else's meter; what is delivered is delivered.
+            self.tell(f"a request could not be measured ({type(error).__name__})")
         if answer.kind == "later":
             self._outage.goes_on(answer.reason, at_stake)
         elif answer.kind == "refused":

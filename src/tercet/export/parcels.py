@@ -30,7 +30,7 @@ class Parcels:
 
     def holds(self, parcel: Parcel) -> bool:
         """Say whether this very one is among them."""
-        return any(each is parcel for each in self._parcels)
+        return parcel in self._parcels
 
     def add(self, parcel: Parcel) -> None:
         """Put one behind all others."""

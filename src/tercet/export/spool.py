@@ -52,9 +52,12 @@ class Limits:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Parcel:
-    """One request on its way: what goes over the wire, and how many items are in it."""
+    """One request on its way: what goes over the wire, and how many items are in it.
+
+    It is itself, and equals no other.
+    """
 
     packed: bytes
     count: int
@@ -121,7 +124,7 @@ class Spool:
         Raises:
             OSError: The disk does not take it.
         """
-        self._keep_limits()  # They do not apply to what is held.
+        self._keep_limits()  # What is held goes for no limit; it may be one too many until the next look.
         return self._place(parcel)
 
     def _place(self, parcel: Parcel) -> "Claim":
@@ -135,8 +138,6 @@ class Spool:
         try:
             _lock(descriptor)
             _write(descriptor, parcel)
-            if os.name == "nt":
-                claim.back()  # Windows renames nothing that is open.
             unfinished.rename(claim.path)
         except OSError:
             claim.back()
@@ -206,7 +207,7 @@ class Spool:
             reason = self._broken_by(path, count, size)
             if reason is None:
                 break
-            self._give_up(path, reason)
+            self._give_up(path, reason)  # What another one holds it sends.
             count -= 1
             size -= its_size
         self._known_files, self._known_bytes = count, size
@@ -272,8 +273,8 @@ class Claim:
     def back(self) -> None:
         """Leave it for later, to whoever comes first."""
         if self._descriptor in self._open:  # In a forked child it is closed already.
-            self._open.discard(self._descriptor)
             _unlock(self._descriptor)
+            self._open.discard(self._descriptor)
             os.close(self._descriptor)
 
 

@@ -493,6 +493,68 @@ def test_a_close_leaves_nothing_to_the_next_process_while_there_is_time(tmp_path
 
 
 @pytest.mark.usefixtures("impatient")
+def test_a_close_sends_what_was_put_by(tmp_path):
+    """Where the collector was only slow."""
+    collector = Collector()
+    collector.let_go.clear()
+    box = outbox(collector, spool=spool_in(tmp_path / "s"), batch_size=1, delay=1000)
+    names = put_all(box, 5)
+    until(lambda: books(box) == {"spooled": 5})
+    threading.Timer(0.1, collector.let_go.set).start()
+    assert box.close(TIME)
+    assert books(box) == {"delivered": 5}
+    assert collector.taken == names
+
+
+@pytest.mark.usefixtures("impatient")
+def test_halves_that_nobody_sends_any_more_leave_the_whole_where_it_is(tmp_path, monkeypatch):
+    """The disk takes none of them, after a close that could not wait for the answer."""
+    spool = spool_in(tmp_path / "s")
+    collector = Collector(lambda packed: Answer("too_large"))
+    collector.let_go.clear()
+    box = outbox(collector, spool=spool, batch_size=2, delay=1000)
+    put_all(box, 2)
+    until(lambda: books(box) == {"spooled": 2})
+    box.close(0.05)
+    refused = threading.Event()
+
+    def refuse(parcel):
+        refused.set()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(spool, "add", refuse)
+    collector.let_go.set()
+    assert refused.wait(TIME)
+    box._thread.join(TIME)
+    assert not box._thread.is_alive()
+    assert books(box) == {"spooled": 2}
+    assert [claim.parcel.packed for claim in spool_in(tmp_path / "s").take()] == [b"i0 i1"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_link_that_breaks_its_promise_is_one_that_fails(tmp_path):
+    """Nobody knows what became of the request, so it is sent again, and no other takes its place."""
+    errors = [ZeroDivisionError("secret")]
+
+    def answer(packed):
+        if errors:
+            raise errors.pop()
+        return Answer("refused") if b"x" in packed else DELIVERED
+
+    collector = Collector(answer)
+    collector.let_go.clear()
+    box = outbox(collector, spool=spool_in(tmp_path / "s"), batch_size=3, delay=0.05)
+    names = put_all(box, 3)
+    until(lambda: books(box) == {"spooled": 3})
+    for name in ("x0", "x1", "x2"):
+        box.put(name)
+    collector.let_go.set()
+    until(lambda: books(box) == {"delivered": 3, "refused": 3})
+    assert collector.taken == names
+    assert collector.told[0] == "sending failed (ZeroDivisionError)"
+
+
+@pytest.mark.usefixtures("impatient")
 def test_who_stands_by_outlives_every_error(tmp_path, monkeypatch):
     """Told without its text; the next time, all is well."""
     collector, spool, errors = Collector(), spool_in(tmp_path / "s"), [ValueError("secret")]

@@ -86,6 +86,14 @@ def test_partial_success_is_read(signal, response, field, collector, caplog):
     assert said(caplog) == [f"{signal} to {host}: taken in part, 3 rejected: too?old."]
 
 
+def test_a_meter_that_fails_changes_no_answer(collector, caplog):
+    """It is somebody else's, and what is delivered must not be sent again."""
+    link = link_to(collector.url)
+    link.observe = lambda seconds, answer: 1 / 0
+    assert link.post(BODY) == Answer("delivered")
+    assert said(caplog)[0].endswith(": a request could not be measured (ZeroDivisionError).")
+
+
 def test_one_connection_is_kept(collector):
     """Whatever is answered."""
     link = link_to(collector.url)

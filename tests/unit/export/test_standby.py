@@ -16,29 +16,41 @@ def _impatient(monkeypatch):
 
 
 def test_it_acts_while_somebody_waits():
-    """Again and again, until it ends."""
-    acted, by, twice = [], Standby(), threading.Event()
+    """Again and again, until it ends; then nothing is on the way any more."""
+    acted, twice = [], threading.Event()
 
     def act():
         acted.append(by.is_needed())
         if len(acted) == 2:
             twice.set()
 
-    thread = threading.Thread(target=by.run, args=(act,))
-    thread.start()
-    assert not acted
+    by = Standby(act)
+    by.start("by")
     with by:
         assert twice.wait(TIME)
-    by.end()
-    thread.join(TIME)
-    assert not thread.is_alive()
-    assert not by.is_needed()
+        by.end()
+        by.join(TIME)
+        assert "by" not in [thread.name for thread in threading.enumerate()]
+        assert not by.is_needed()
     assert acted[:2] == [True, True]
 
 
 def test_it_is_not_needed_by_who_has_just_begun(monkeypatch):
     """An answer may take its time."""
     monkeypatch.setattr(standby, "PATIENCE", TIME)
-    by = Standby()
+    by = Standby(lambda: None)
     with by:
         assert not by.is_needed()
+
+
+def test_where_there_are_too_many_threads_nobody_acts(monkeypatch):
+    """Nor is anybody waited for."""
+
+    def refuse(*_args):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(standby.native, "start_thread", refuse)
+    by = Standby(lambda: None)
+    by.start("by")
+    by.end()
+    by.join(TIME)
