@@ -82,8 +82,8 @@ class Propagators(CompositePropagator):
     def __init__(self, reading: Sequence[tuple[TextMapPropagator, frozenset[str]]]) -> None:
         super().__init__([propagator for propagator, _ in reading])
         self._may_read_any = not all(names for _, names in reading)
-        self._reading = [
-            (propagator, tuple(name.lower().encode() for name in names)) for propagator, names in reading
+        self._by_header = [
+            (name.lower().encode(), propagator) for propagator, names in reading for name in names
         ]
 
     def extract(
@@ -92,11 +92,10 @@ class Propagators(CompositePropagator):
         """Read what the propagators find."""
         if not isinstance(getter, HeaderGetter) or self._may_read_any:
             return super().extract(carrier, context, getter)
-        names: Any = carrier
-        found = Context() if context is None else context
-        for propagator, reads in self._reading:
-            for name in reads:
-                if name in names:
-                    found = propagator.extract(names, found, getter)
-                    break
+        headers: Any = carrier
+        found, asked = Context() if context is None else context, None
+        for name, propagator in self._by_header:
+            # One that reads several headers is asked once.
+            if name in headers and propagator is not asked:
+                found, asked = propagator.extract(headers, found, getter), propagator
         return found

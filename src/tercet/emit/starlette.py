@@ -92,7 +92,8 @@ def _hooked_route(original: Any) -> Any:
 
 def _note_route(exchange: Exchange, route: Any, scope: Scope) -> None:
     # Of the application: that of a mount ends with the path of the mount.
-    root = str(scope.get("app_root_path", scope.get("root_path")) or "").rstrip("/")
+    root = scope.get("app_root_path", scope.get("root_path"))
+    root = str(root).rstrip("/") if root else ""
     path = _path_template(route, scope)
     if path.endswith("/{path}") and hasattr(route, "routes"):  # a mount
         exchange.prefix += path.removesuffix("/{path}")
